@@ -1,0 +1,153 @@
+// The tape: a vector of nodes that ops append to while a Tape object is alive on this thread.
+//
+//   Tape tape;
+//   Tensor loss = cross_entropy(model(images, pass), labels);
+//   Gradients grads = tape.backward(loss);
+//   grads[model.head.weight];                  // (classes, D)
+//
+// Creation order is topological order, so backward is one reverse loop: no recursion, no hash map, a fixed order of
+// accumulation. Without a Tape alive nothing is recorded, so inference needs no switch.
+//
+// A Tape inside a Tape: the inner one's backward is itself recorded by the outer one, which gives second derivatives.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "autograd/parameter.h"
+#include "tensor/tensor.h"
+
+namespace vitrine {
+
+class Tape;
+
+/// A tensor that a rule keeps for backward. Reading it after an in-place change is an error that names the op.
+class Saved {
+ public:
+  Saved(const Tensor& tensor, const char* op)
+      : tensor_(tensor), op_(op), version_(tensor.defined() ? tensor.storage()->version() : 0) {}
+  /// The tensor, with the trace it had: a rule made of ops is differentiable again.
+  const Tensor& operator*() const;
+  const Tensor* operator->() const { return &**this; }
+
+ private:
+  Tensor tensor_;
+  const char* op_;
+  std::uint64_t version_;
+};
+
+/// What a rule sees of the backward pass: which inputs want a gradient, and where to add it.
+class Chain {
+ public:
+  /// Whether anything depends on the gradient of the op's `input`-th input. If not, do not compute it.
+  bool wants(int input) const;
+  /// Adds to the gradient of the `input`-th input. The shape must be that input's shape.
+  void add(int input, const Tensor& gradient);
+
+ private:
+  friend class Tape;
+  Chain(Tape& tape, std::int64_t node) : tape_(tape), node_(node) {}
+  Tape& tape_;
+  std::int64_t node_;
+};
+
+/// The backward of one op: from the gradient of its output to the gradients of its inputs.
+using Rule = std::function<void(const Tensor& dy, Chain& chain)>;
+
+/// The gradients of the leaves: parameters and watched tensors.
+class Gradients {
+ public:
+  /// The gradient of a leaf, or an undefined tensor where the loss does not depend on it.
+  Tensor operator[](const Parameter& parameter) const { return at(parameter.trace()); }
+  Tensor operator[](const Tensor& watched) const { return at(watched.trace()); }
+
+ private:
+  friend class Tape;
+  Tensor at(const Trace& trace) const;
+  std::uint64_t tape_ = 0;
+  std::vector<Tensor> by_node_;  // undefined except for leaves
+};
+
+struct BackwardOptions {
+  /// Keep the rules, so that backward can run again from the same or another output.
+  bool retain = false;
+};
+
+class Tape {
+ public:
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  /// The innermost tape that is alive and recording on this thread, or nullptr.
+  static Tape* current();
+
+  /// A handle of the same elements that is a leaf of this tape: backward returns its gradient.
+  Tensor watch(const Tensor& tensor);
+  void watch(const Parameter& parameter);
+
+  /// Gradients of a one-element `loss`. Without `retain` each rule and each inner gradient is freed as it is consumed,
+  /// and a second call is an error.
+  Gradients backward(const Tensor& loss, BackwardOptions options = {});
+  /// The same from any output, given the gradient `dy` of its elements (a vector-Jacobian product).
+  Gradients backward(const Tensor& output, const Tensor& dy, BackwardOptions options = {});
+
+  /// Number of nodes recorded so far, leaves included.
+  std::int64_t size() const;
+
+  /// True while an outer tape records what this one does: rules must then be made of differentiable ops.
+  bool is_nested() const { return outer_ != nullptr; }
+
+  /// The graph in Graphviz's language: one box per op with its output shape. `dot -Tsvg` draws it.
+  std::string to_dot() const;
+
+  // ---- For ops (see `record` below) ----
+  bool tracks(const Tensor& tensor) const;
+  void append(const char* op, Tensor& output, std::span<const Tensor> inputs, Rule rule);
+
+ private:
+  friend class Chain;
+  struct Node;
+  struct Recording;  // the nodes; shared by nested tapes
+
+  void run_backward(std::int64_t from, std::vector<Tensor>& gradients, bool keep_rules);
+
+  Recording* recording_;
+  Tape* outer_;
+  std::int64_t first_node_;
+  bool consumed_ = false;
+};
+
+/// While alive, nothing is recorded on this thread. Rules of an outermost tape run under one.
+class PauseRecording {
+ public:
+  PauseRecording();
+  ~PauseRecording();
+  PauseRecording(const PauseRecording&) = delete;
+  PauseRecording& operator=(const PauseRecording&) = delete;
+
+ private:
+  Tape* paused_;
+};
+
+/// True if a tape is recording and tracks one of the inputs: only then does an op need a rule.
+bool is_recording(std::initializer_list<const Tensor*> inputs);
+
+/// True if what the current tape records must be differentiable twice. Fused ops then use their composition.
+bool is_recording_twice();
+
+/// Ends an op: appends a node for `output` where a tape tracks an input, and returns the output.
+///   return record("mul", y, {a, b}, [a = Saved(a, "mul"), b = Saved(b, "mul")](const Tensor& dy, Chain& chain) {
+///     if (chain.wants(0)) chain.add(0, mul(dy, *b));
+///     if (chain.wants(1)) chain.add(1, mul(dy, *a));
+///   });
+Tensor record(const char* op, Tensor output, std::initializer_list<Tensor> inputs, Rule rule);
+Tensor record(const char* op, Tensor output, std::span<const Tensor> inputs, Rule rule);
+
+}  // namespace vitrine

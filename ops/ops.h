@@ -1,0 +1,194 @@
+// Every public op: one line of formula and gradient, then the declaration. The rest of an op (CPU, CUDA, backward) is in
+// ops/<family>.cu; its test row is in tests/op_cases_<family>.cpp.
+//
+// All ops are functions of tensors and record themselves on the tape that is alive on this thread. Floating ops take f32,
+// f64 and bf16 (computed in float, stored in bf16), need one dtype and one device for all operands, and accept any strides.
+// `y` is the output, `dy` its gradient. Dims count from the end when negative. Every error names the op, shape or dtype.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "tensor/philox.h"
+#include "tensor/tensor.h"
+
+namespace vitrine {
+
+using OptionalTensor = std::optional<Tensor>;
+
+// ---- Arithmetic with broadcasting (ops/binary.cu); add, sub, mul also for i32 and i64 ----
+
+Tensor add(const Tensor& a, const Tensor& b);      // y = a + b            da = dy, db = dy, summed over broadcast dims
+Tensor sub(const Tensor& a, const Tensor& b);      // y = a - b            da = dy, db = -dy
+Tensor mul(const Tensor& a, const Tensor& b);      // y = a b              da = dy b, db = dy a
+Tensor div(const Tensor& a, const Tensor& b);      // y = a / b            da = dy / b, db = -dy y / b
+Tensor pow(const Tensor& a, const Tensor& b);      // y = a^b, a >= 0      da = dy b a^(b-1), db = dy y log a (0 where a = 0)
+Tensor maximum(const Tensor& a, const Tensor& b);  // y = max(a, b)        dy goes to the larger, half to each at a tie
+Tensor minimum(const Tensor& a, const Tensor& b);  // y = min(a, b)        dy goes to the smaller, half to each at a tie
+/// y = condition ? a : b. Exactly 0 reaches the branch not taken, whatever is in it (NaN does not leak).
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);  // condition is bool
+
+Tensor add(const Tensor& x, double c);  // y = x + c     dx = dy
+Tensor mul(const Tensor& x, double c);  // y = c x       dx = c dy
+Tensor pow(const Tensor& x, double c);  // y = x^c       dx = c dy x^(c-1)
+
+inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
+inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
+inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
+inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
+inline Tensor operator+(const Tensor& x, double c) { return add(x, c); }
+inline Tensor operator+(double c, const Tensor& x) { return add(x, c); }
+inline Tensor operator-(const Tensor& x, double c) { return add(x, -c); }
+inline Tensor operator-(double c, const Tensor& x) { return add(mul(x, -1), c); }
+inline Tensor operator*(const Tensor& x, double c) { return mul(x, c); }
+inline Tensor operator*(double c, const Tensor& x) { return mul(x, c); }
+inline Tensor operator/(const Tensor& x, double c) { return mul(x, 1 / c); }
+inline Tensor operator-(const Tensor& x) { return mul(x, -1); }
+
+// Comparisons give bool and have no gradient; they take every dtype. Logic is for bool.
+Tensor equal(const Tensor& a, const Tensor& b);
+Tensor not_equal(const Tensor& a, const Tensor& b);
+Tensor less(const Tensor& a, const Tensor& b);
+Tensor less_equal(const Tensor& a, const Tensor& b);
+Tensor greater(const Tensor& a, const Tensor& b);
+Tensor greater_equal(const Tensor& a, const Tensor& b);
+Tensor logical_and(const Tensor& a, const Tensor& b);
+Tensor logical_or(const Tensor& a, const Tensor& b);
+Tensor logical_not(const Tensor& x);
+
+// ---- Functions of one variable (ops/unary.cu) ----
+
+Tensor neg(const Tensor& x);         // y = -x               dx = -dy
+Tensor abs(const Tensor& x);         // y = |x|              dx = dy sign(x), 0 at 0
+Tensor sign(const Tensor& x);        // y = -1, 0 or 1       dx = 0
+Tensor exp(const Tensor& x);         // y = e^x              dx = dy y
+Tensor expm1(const Tensor& x);       // y = e^x - 1          dx = dy (y + 1)
+Tensor log(const Tensor& x);         // y = ln x             dx = dy / x
+Tensor log1p(const Tensor& x);       // y = ln(1 + x)        dx = dy / (1 + x)
+Tensor sqrt(const Tensor& x);        // y = sqrt x           dx = dy / (2 y)
+Tensor rsqrt(const Tensor& x);       // y = 1 / sqrt x       dx = -dy y^3 / 2
+Tensor reciprocal(const Tensor& x);  // y = 1 / x            dx = -dy y^2
+Tensor square(const Tensor& x);      // y = x^2              dx = 2 dy x
+Tensor sin(const Tensor& x);         // y = sin x            dx = dy cos x
+Tensor cos(const Tensor& x);         // y = cos x            dx = -dy sin x
+Tensor tanh(const Tensor& x);        // y = tanh x           dx = dy (1 - y^2)
+Tensor sigmoid(const Tensor& x);     // y = 1 / (1 + e^-x)   dx = dy y (1 - y)
+Tensor silu(const Tensor& x);        // y = x sigmoid(x)     dx = dy s (1 + x (1 - s)), s = sigmoid(x)
+Tensor softplus(const Tensor& x);    // y = ln(1 + e^x)      dx = dy sigmoid(x)
+Tensor relu(const Tensor& x);        // y = max(x, 0)        dx = dy (x > 0)
+Tensor erf(const Tensor& x);         // y = erf x            dx = dy 2/sqrt(pi) e^(-x^2)
+Tensor clamp(const Tensor& x, double low, double high);  // y = min(max(x, low), high)   dx = dy (low <= x <= high)
+Tensor floor(const Tensor& x);       // dx = 0
+Tensor ceil(const Tensor& x);        // dx = 0
+Tensor round(const Tensor& x);       // half to even; dx = 0
+
+// ---- GELU (ops/gelu.cu). Hendrycks and Gimpel 2016 ----
+
+enum class GeluForm { erf, tanh };
+/// erf form: y = x P(X <= x) = x erfc(-x / sqrt 2) / 2, exact in the negative tail. dx = dy (P(X <= x) + x p(x)).
+/// tanh form: y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+Tensor gelu(const Tensor& x, GeluForm form = GeluForm::erf);
+
+// ---- Reductions (ops/reduction.cu) over `dims` (empty = all); keepdim leaves size-1 dims ----
+
+Tensor sum(const Tensor& x, const Dims& dims = {}, bool keepdim = false);   // dx = dy, expanded
+Tensor mean(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dx = dy / count, expanded
+Tensor amax(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dy shared equally by all maxima; NaN wins
+Tensor amin(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dy shared equally by all minima; NaN wins
+/// Sum of (x - mean)^2 over (count - correction), in two passes. dx = 2 dy (x - mean) / (count - correction).
+Tensor var(const Tensor& x, const Dims& dims = {}, bool keepdim = false, int correction = 1);
+/// ln(sum e^x), stable; a row of -inf gives -inf with gradient 0. dx = dy softmax(x).
+Tensor logsumexp(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
+/// Index (i64) of the first maximum along `dim`; NaN counts as the maximum. No gradient.
+Tensor argmax(const Tensor& x, int dim = -1, bool keepdim = false);
+/// The reverse of broadcasting: x summed down to `shape`. dx = dy, expanded. (Backward of every op that broadcasts.)
+Tensor sum_to(const Tensor& x, const Shape& shape);
+
+// ---- Softmax family (ops/softmax.cu), along any dim ----
+
+/// y = e^(x - max) / sum; a row of -inf gives 0 with gradient 0. dx = y (dy - sum(dy y)).
+Tensor softmax(const Tensor& x, int dim = -1);
+/// y = x - logsumexp(x). dx = dy - softmax(x) sum(dy).
+Tensor log_softmax(const Tensor& x, int dim = -1);
+
+// ---- Normalisation (ops/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
+
+/// Over the last dim (D): y = (x - mean) rsqrt(var + epsilon) weight + bias; x (..., D), weight (D), bias (D).
+/// With n = (x - mean) rsqrt(var + epsilon), g = dy weight: dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n),
+/// dbias = sum(dy).
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
+
+// ---- Products (ops/matmul.cu, ops/linear.cu) ----
+
+/// y = a b over the last two dims, (..., M, K) (..., K, N) -> (..., M, N); batch dims broadcast. Transposed operands are
+/// read in place, without a copy. da = dy b^T, db = a^T dy, summed over broadcast dims.
+Tensor matmul(const Tensor& a, const Tensor& b);
+/// y = x weight^T + bias; x (..., in), weight (out, in), bias (out). dx = dy weight, dweight = dy^T x, dbias = sum(dy).
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
+
+// ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
+
+/// y = softmax(scale q k^T + bias) v; q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias broadcastable to (B, H, N, M)
+/// and differentiable. scale defaults to 1/sqrt(D). No (N, M) matrix is kept for backward: it recomputes the scores from
+/// q, k and the row's logsumexp. A row that is fully masked by -inf gives 0 with gradient 0.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias = std::nullopt,
+                 std::optional<double> scale = std::nullopt);
+/// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v], then head, then dim;
+/// y (B, N, H D). No copy is made to separate them.
+Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& bias = std::nullopt,
+                      std::optional<double> scale = std::nullopt);
+
+// ---- Losses (ops/cross_entropy.cu): means over the batch, 0-d results ----
+
+/// logits (B, K), labels (B) i32 or i64 in [0, K), checked on the host. Smoothing e spreads e/K to all classes:
+/// y = mean(-(1 - e) log p[label] - e/K sum log p). dlogits = dy (softmax - target) / B.
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing = 0);
+/// Soft targets (B, K), which may need a gradient too: y = mean over B of -sum(target log_softmax(logits)).
+Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets);
+/// y = mean over all elements of max(x, 0) - x t + ln(1 + e^-|x|); logits x and targets t of one shape.
+Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets);
+
+// ---- Noise (ops/dropout.cu): masks are recomputed from `random`, never stored ----
+
+/// y = x m / (1 - p) with m = 0 with probability p, else 1, per element. dx = dy m / (1 - p). 0 <= p < 1.
+Tensor dropout(const Tensor& x, double probability, Random random);
+/// The same with one m per sample (dim 0). Huang et al. 2016, "Deep networks with stochastic depth".
+Tensor drop_path(const Tensor& x, double probability, Random random);
+
+// ---- Shape (ops/shape.cu): views, no copy unless said; gradients undo the view ----
+
+Tensor reshape(const Tensor& x, const Shape& shape);  // one size may be -1; copies only if the strides force it
+Tensor flatten(const Tensor& x, int first = 0, int last = -1);  // dims first..last become one
+Tensor permute(const Tensor& x, const Dims& order);
+Tensor transpose(const Tensor& x, int dim0 = -2, int dim1 = -1);
+Tensor expand(const Tensor& x, const Shape& shape);  // broadcast to shape; dx = dy summed
+Tensor unsqueeze(const Tensor& x, int dim);
+Tensor squeeze(const Tensor& x, int dim);  // the dim must have size 1
+/// x[start : stop : step] along `dim`; negative start and stop count from the end; step >= 1.
+Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t stop, std::int64_t step = 1);
+Tensor select(const Tensor& x, int dim, std::int64_t index);  // one index; the dim disappears
+std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim);  // pieces of `size`, the last may be smaller
+Tensor contiguous(const Tensor& x);  // row-major copy where needed
+Tensor cast(const Tensor& x, DType dtype);  // copies; between floating dtypes dx = dy cast back, else no gradient
+Tensor to(const Tensor& x, Device device);  // copies where needed; dx = dy moved back
+
+// ---- Joining and moving (ops/join.cu): these copy ----
+
+Tensor concat(const std::vector<Tensor>& parts, int dim);
+Tensor stack(const std::vector<Tensor>& parts, int dim = 0);
+Tensor flip(const Tensor& x, const Dims& dims);
+/// y[(i + shift) mod n] = x[i] along each of dims.
+Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims);
+/// `before` and `after`: elements added to each dim (one entry per dim of x), filled with `value`.
+Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value = 0);
+
+// ---- Indexing (ops/index.cu): indices are i32 or i64, range-checked; the index has no gradient ----
+
+/// y[..., i, ...] = x[..., index[..., i, ...], ...] along dim; index has x's rank and fits in its other dims.
+Tensor gather(const Tensor& x, int dim, const Tensor& index);
+Tensor index_select(const Tensor& x, int dim, const Tensor& index);  // index (n): rows of dim, repeats allowed
+Tensor embedding(const Tensor& weight, const Tensor& index);  // weight (V, D), index (...) -> (..., D)
+Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype = DType::f32);  // (...) -> (..., classes)
+
+}  // namespace vitrine
