@@ -41,9 +41,15 @@ if(VITRINE_CUDA)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)  # A100 and H100/H200
   endif()
-  set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--extended-lambda>")
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25.1 does not know that nvcc 12 and later speak C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  endif()
+  # fmt takes nvcc for a compiler without constexpr. Its compile-time check of format strings, which nvcc cannot
+  # evaluate, is left to the C++ build of the same file.
+  set(cuda_flags --expt-relaxed-constexpr --extended-lambda -DFMT_USE_CONSTEXPR=1 -DFMT_CONSTEVAL=)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")
 endif()
