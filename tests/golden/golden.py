@@ -16,11 +16,11 @@ def generator(seed):
 
 def normal(random, *shape):
     """Standard normal float64 numbers."""
-    return torch.randn(*shape, generator=random, dtype=torch.float64)
+    return torch.randn(shape, generator=random, dtype=torch.float64)
 
 
 def uniform(random, low, high, *shape):
-    return low + (high - low) * torch.rand(*shape, generator=random, dtype=torch.float64)
+    return low + (high - low) * torch.rand(shape, generator=random, dtype=torch.float64)
 
 
 def store(name, tensors, **metadata):
