@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# scripts/check-includes must accept a clean tree and refuse each kind of violation.
+set -euo pipefail
+check=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/scripts/check-includes
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+mkdir "$tree"/{tensor,nn,optim,data}
+
+expect_refusal() { # TEXT: the check fails, and says TEXT
+  local output
+  if output=$("$check" "$tree"); then
+    echo "accepted a tree in which it should have found: $1"
+    exit 1
+  fi
+  [[ $output == *"$1"* ]] || { echo "did not say '$1' but: $output"; exit 1; }
+}
+
+echo '#include "tensor/tensor.h"' >"$tree/nn/linear.h"
+"$check" "$tree"
+
+echo '  #  include "nn/linear.h"' >"$tree/optim/adamw.cpp"
+expect_refusal 'optim/adamw.cpp:1: optim/ may not include "nn/linear.h"'
+rm "$tree/optim/adamw.cpp"
+
+echo '#include "shape.h"' >"$tree/tensor/tensor.cu"
+expect_refusal 'tensor/tensor.cu:1: includes "shape.h"'
+rm "$tree/tensor/tensor.cu"
+
+echo 'vitrine_add_library(data PUBLIC vitrine_tensor vitrine_ops)' >"$tree/data/CMakeLists.txt"
+expect_refusal 'data/CMakeLists.txt: data/ may not link to vitrine_ops'
+rm "$tree/data/CMakeLists.txt"
+
+yes '//' | head -n 401 >"$tree/tensor/long.h"
+expect_refusal 'tensor/long.h: has 401 lines'
+rm "$tree/tensor/long.h"
+
+"$check" "$tree"
