@@ -30,7 +30,7 @@ echo 'vitrine_add_library(data PUBLIC vitrine_tensor vitrine_ops)' >"$tree/data/
 expect_refusal 'data/CMakeLists.txt: data/ may not link to vitrine_ops'
 rm "$tree/data/CMakeLists.txt"
 
-yes '//' | head -n 401 >"$tree/tensor/long.h"
+printf '//\n%.0s' {1..401} >"$tree/tensor/long.h"
 expect_refusal 'tensor/long.h: has 401 lines'
 rm "$tree/tensor/long.h"
 
