@@ -33,8 +33,8 @@ struct GradcheckReport {
 };
 
 /// Checks d function / d inputs. Inputs that are not f64 (indices, masks) are passed through unchecked; at least one must
-/// be f64. Inputs keep their strides, so a transposed or expanded view is checked as such (an expanded element counts once
-/// for each position that reads it).
+/// be f64. The function sees row-major copies; to check another layout, take the view inside it:
+///   check_gradients([](const auto& x) { return gelu(transpose(x[0])); }, {x});
 GradcheckReport check_gradients(const TensorFunction& function, const std::vector<Tensor>& inputs,
                                 GradcheckOptions options = {});
 

@@ -48,6 +48,8 @@ class Chain {
   bool wants(int input) const;
   /// Adds to the gradient of the `input`-th input. The shape must be that input's shape.
   void add(int input, const Tensor& gradient);
+  /// The op's own output, which a rule may keep: `saved` with the trace that it received after the rule was made.
+  Tensor output(const Saved& saved) const;
 
  private:
   friend class Tape;
@@ -70,7 +72,7 @@ class Gradients {
   friend class Tape;
   Tensor at(const Trace& trace) const;
   std::uint64_t tape_ = 0;
-  std::vector<Tensor> by_node_;  // undefined except for leaves
+  std::vector<Tensor> by_node_;  // undefined but for leaves
 };
 
 struct BackwardOptions {
@@ -116,7 +118,8 @@ class Tape {
   struct Node;
   struct Recording;  // the nodes; shared by nested tapes
 
-  void run_backward(std::int64_t from, std::vector<Tensor>& gradients, bool keep_rules);
+  Gradients run_backward(std::int64_t from, const Tensor& dy, bool keep_rules);
+  void run_rule(std::int64_t node, bool keep_rules);
 
   Recording* recording_;
   Tape* outer_;

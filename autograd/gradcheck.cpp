@@ -1,0 +1,180 @@
+// The gradient check: numeric and backward Jacobians, entry by entry.
+#include "autograd/gradcheck.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "autograd/tape.h"
+
+namespace vitrine {
+namespace {
+
+/// A leaf whose elements the check moves: its name for messages and the memory that the function reads.
+struct Variable {
+  std::string name;
+  Tensor value;  // f64, row-major
+};
+
+Dims unravel(std::int64_t position, const Shape& shape) {
+  Dims index = shape;
+  for (int d = shape.size() - 1; d >= 0; --d) {
+    index[d] = position % shape[d];
+    position /= shape[d];
+  }
+  return index;
+}
+
+/// Column `element` of the numeric Jacobian: the derivative of every output element with respect to one input element.
+std::vector<double> numeric_column(const std::function<Tensor()>& function, Tensor& value, std::int64_t element,
+                                   double step) {
+  double& slot = value.data<double>()[element];
+  const double centre = slot;
+  const auto outputs_at = [&](double offset) {
+    slot = centre + offset;
+    return function().to_vector<double>();
+  };
+  const auto plus2 = outputs_at(2 * step), plus1 = outputs_at(step);
+  const auto minus1 = outputs_at(-step), minus2 = outputs_at(-2 * step);
+  slot = centre;
+  std::vector<double> column(plus1.size());
+  for (std::size_t i = 0; i < column.size(); ++i) {
+    column[i] = (8 * (plus1[i] - minus1[i]) - (plus2[i] - minus2[i])) / (12 * step);
+  }
+  return column;
+}
+
+/// Compares entries and keeps the worst.
+class Comparison {
+ public:
+  explicit Comparison(const GradcheckOptions& options) : options_(options) {}
+
+  void entry(double backward, double numeric, const Variable& variable, std::int64_t input_position,
+             std::int64_t output_position, const Shape& output_shape) {
+    ++report_.entries;
+    const double error = std::abs(backward - numeric);
+    const double size = std::max(std::abs(backward), std::abs(numeric));
+    if (!(error <= options_.absolute_tolerance + options_.relative_tolerance * size)) report_.passed = false;
+    double relative = error / std::max(size, options_.absolute_tolerance / options_.relative_tolerance);
+    if (std::isnan(relative)) relative = std::numeric_limits<double>::infinity();
+    if (relative > report_.worst_relative_error || report_.message.empty()) {
+      report_.worst_relative_error = relative;
+      report_.message = fmt::format("d y{} / d {}{}: backward {:.10g}, numeric {:.10g}",
+                                    to_string(unravel(output_position, output_shape)), variable.name,
+                                    to_string(unravel(input_position, variable.value.shape())), backward, numeric);
+    }
+  }
+
+  GradcheckReport report() const { return report_; }
+
+ private:
+  GradcheckOptions options_;
+  GradcheckReport report_;
+};
+
+/// The gradient of each variable for the output element `row`, as flat vectors; zeros where the output does not depend.
+using BackwardRow = std::function<std::vector<std::vector<double>>(std::int64_t row)>;
+
+GradcheckReport compare_jacobians(const std::function<Tensor()>& function, std::vector<Variable>& variables,
+                                  const BackwardRow& backward_row, const Shape& output_shape,
+                                  const GradcheckOptions& options) {
+  Comparison comparison(options);
+  const std::int64_t outputs = element_count(output_shape);
+  std::vector<std::vector<std::vector<double>>> rows;
+  for (std::int64_t row = 0; row < outputs; ++row) rows.push_back(backward_row(row));
+  for (std::size_t v = 0; v < variables.size(); ++v) {
+    for (std::int64_t element = 0; element < variables[v].value.numel(); ++element) {
+      const std::vector<double> column = numeric_column(function, variables[v].value, element, options.step);
+      VT_CHECK(static_cast<std::int64_t>(column.size()) == outputs,
+               "gradcheck: the function returned {} elements, then {}, expected the same shape on every call", outputs,
+               column.size());
+      for (std::int64_t row = 0; row < outputs; ++row) {
+        const auto i = static_cast<std::size_t>(row);
+        comparison.entry(rows[i][v][static_cast<std::size_t>(element)], column[i], variables[v], element, row,
+                         output_shape);
+      }
+    }
+  }
+  return comparison.report();
+}
+
+/// One-hot gradient of the output: 1 at `row`, else 0.
+Tensor unit_gradient(const Shape& shape, std::int64_t row) {
+  Tensor dy = zeros(shape, DType::f64);
+  dy.data<double>()[row] = 1;
+  return dy;
+}
+
+std::vector<double> flat_or_zeros(const Tensor& gradient, std::int64_t count) {
+  return gradient.defined() ? gradient.to_vector<double>() : std::vector<double>(static_cast<std::size_t>(count), 0.0);
+}
+
+void check_output(const Tensor& output) {
+  VT_CHECK(output.dtype() == DType::f64, "gradcheck: the function returned {}, expected f64", name_of(output.dtype()));
+}
+
+}  // namespace
+
+GradcheckReport check_gradients(const TensorFunction& function, const std::vector<Tensor>& inputs,
+                                GradcheckOptions options) {
+  std::vector<Tensor> arguments;
+  std::vector<std::size_t> positions;  // of the f64 inputs
+  std::vector<Variable> variables;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    arguments.push_back(clone(inputs[i]));
+    if (inputs[i].dtype() != DType::f64) continue;
+    positions.push_back(i);
+    variables.push_back({fmt::format("x{}", i), arguments.back()});
+  }
+  VT_CHECK(!variables.empty(), "gradcheck: no input is f64, expected at least one");
+
+  Tape tape;
+  std::vector<Tensor> leaves = arguments;
+  for (const std::size_t p : positions) leaves[p] = tape.watch(arguments[p]);
+  const Tensor output = function(leaves);
+  check_output(output);
+  const auto backward_row = [&](std::int64_t row) {
+    std::vector<std::vector<double>> gradients;
+    const bool depends = tape.tracks(output);
+    const Gradients grads =
+        depends ? tape.backward(output, unit_gradient(output.shape(), row), {.retain = true}) : Gradients();
+    for (const std::size_t p : positions) gradients.push_back(flat_or_zeros(grads[leaves[p]], leaves[p].numel()));
+    return gradients;
+  };
+  const auto evaluate = [&] {
+    const PauseRecording pause;
+    return function(arguments);
+  };
+  return compare_jacobians(evaluate, variables, backward_row, output.shape(), options);
+}
+
+GradcheckReport check_parameter_gradients(const std::function<Tensor()>& function,
+                                          const std::vector<NamedParameter>& parameters, GradcheckOptions options) {
+  std::vector<Variable> variables;
+  for (const NamedParameter& named : parameters) {
+    const Tensor& value = named.parameter->value();
+    VT_CHECK(value.dtype() == DType::f64 && value.is_contiguous(), "gradcheck: parameter {} is {}, expected f64, row-major",
+             named.name, name_of(value.dtype()));
+    variables.push_back({named.name, value});
+  }
+  Tape tape;
+  const Tensor output = function();
+  check_output(output);
+  const auto backward_row = [&](std::int64_t row) {
+    std::vector<std::vector<double>> gradients;
+    const bool depends = tape.tracks(output);
+    const Gradients grads =
+        depends ? tape.backward(output, unit_gradient(output.shape(), row), {.retain = true}) : Gradients();
+    for (const NamedParameter& named : parameters) {
+      gradients.push_back(flat_or_zeros(grads[*named.parameter], named.parameter->value().numel()));
+    }
+    return gradients;
+  };
+  const auto evaluate = [&] {
+    const PauseRecording pause;
+    return function();
+  };
+  return compare_jacobians(evaluate, variables, backward_row, output.shape(), options);
+}
+
+}  // namespace vitrine

@@ -1,0 +1,170 @@
+// The caching allocator of both devices: size classes, a list of free blocks for each, statistics.
+#include "tensor/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "tensor/error.h"
+#include "tensor/launch.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace vitrine {
+namespace {
+
+constexpr std::size_t smallest_block = 256;
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+/// The next size of the form 2^k (1, 1.25, 1.5, 1.75): at most a quarter is wasted, and few classes exist.
+std::size_t size_class(std::size_t bytes) {
+  if (bytes <= smallest_block) return smallest_block;
+  const std::size_t step = std::bit_floor(bytes - 1) / 4;
+  return (bytes + step - 1) / step * step;
+}
+
+void* system_allocate(std::size_t bytes, Device device) {
+#if VT_CUDA
+  if (device.is_cuda()) {
+    CUDA_CHECK(cudaSetDevice(device.index));
+    void* block = nullptr;
+    if (cudaMalloc(&block, bytes) == cudaSuccess) return block;
+    (void)cudaGetLastError();  // out of memory is not sticky; clear it
+    return nullptr;
+  }
+#else
+  VT_CHECK(device.is_cpu(), "allocate: device is {}, expected cpu: this build has no CUDA", to_string(device));
+#endif
+  const std::size_t alignment = bytes >= huge_page ? huge_page : 64;
+  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+#if defined(__linux__)
+  if (block && bytes >= huge_page) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void system_free(void* block, Device device) noexcept {
+#if VT_CUDA
+  if (device.is_cuda()) {
+    (void)cudaFree(block);
+    return;
+  }
+#endif
+  (void)device;
+  std::free(block);
+}
+
+class Cache {
+ public:
+  explicit Cache(Device device) : device_(device) {}
+
+  void* take(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t size = size_class(bytes);
+    ++statistics_.requests;
+    void* block = nullptr;
+    if (limit_ == 0 || statistics_.in_use + size <= limit_) block = find_or_create(size);
+    if (!block) throw out_of_memory(bytes);
+    statistics_.in_use += size;
+    statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
+    return block;
+  }
+
+  void give(void* block, std::size_t bytes) noexcept {
+    const std::lock_guard lock(mutex_);
+    const std::size_t size = size_class(bytes);
+    statistics_.in_use -= size;
+    statistics_.cached += size;
+    free_[size].push_back(block);
+  }
+
+  void release() {
+    const std::lock_guard lock(mutex_);
+    release_all();
+  }
+
+  MemoryStatistics statistics() {
+    const std::lock_guard lock(mutex_);
+    return statistics_;
+  }
+
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    statistics_.peak = statistics_.in_use;
+  }
+
+  void set_limit(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    limit_ = bytes;
+  }
+
+ private:
+  void* find_or_create(std::size_t size) {
+    std::vector<void*>& blocks = free_[size];
+    if (!blocks.empty()) {
+      void* block = blocks.back();
+      blocks.pop_back();
+      statistics_.cached -= size;
+      return block;
+    }
+    ++statistics_.system_requests;
+    void* block = system_allocate(size, device_);
+    if (!block) {  // the cache may hold what the system lacks, in other size classes
+      release_all();
+      block = system_allocate(size, device_);
+    }
+    return block;
+  }
+
+  void release_all() {
+    for (auto& [size, blocks] : free_) {
+      for (void* block : blocks) system_free(block, device_);
+      statistics_.cached -= size * blocks.size();
+      blocks.clear();
+    }
+  }
+
+  OutOfMemory out_of_memory(std::size_t bytes) const {
+    return OutOfMemory(
+        fmt::format("out of memory on {}: need {} bytes, {} in use, {} cached, peak {}{}", to_string(device_), bytes,
+                    statistics_.in_use, statistics_.cached, statistics_.peak,
+                    limit_ ? fmt::format(", limit {}", limit_) : ""),
+        bytes);
+  }
+
+  Device device_;
+  std::mutex mutex_;
+  std::map<std::size_t, std::vector<void*>> free_;
+  MemoryStatistics statistics_;
+  std::size_t limit_ = 0;
+};
+
+/// One cache per device. Never destroyed: tensors in static storage may be freed after everything else.
+Cache& cache_of(Device device) {
+  static std::mutex mutex;
+  static auto& caches = *new std::map<std::pair<bool, int>, Cache*>();
+  const std::lock_guard lock(mutex);
+  Cache*& cache = caches[{device.is_cuda(), device.index}];
+  if (!cache) cache = new Cache(device);
+  return *cache;
+}
+
+}  // namespace
+
+void* allocate(std::size_t bytes, Device device) { return bytes == 0 ? nullptr : cache_of(device).take(bytes); }
+
+void deallocate(void* block, std::size_t bytes, Device device) noexcept {
+  if (block) cache_of(device).give(block, bytes);
+}
+
+MemoryStatistics memory_statistics(Device device) { return cache_of(device).statistics(); }
+void reset_peak_memory(Device device) { cache_of(device).reset_peak(); }
+void release_cached_memory(Device device) { cache_of(device).release(); }
+void set_memory_limit(std::size_t bytes, Device device) { cache_of(device).set_limit(bytes); }
+
+}  // namespace vitrine

@@ -1,0 +1,164 @@
+// Fill, copy with conversion, and add-in-place: the only mathematics that a bare tensor has.
+#include <cstring>
+
+#include "tensor/launch.h"
+#include "tensor/parallel.h"
+#include "tensor/strided.h"
+#include "tensor/tensor.h"
+
+namespace vitrine {
+namespace {
+
+constexpr std::int64_t elements_per_chunk = 1 << 15;
+
+/// Conversion between element types: through Compute<Source>, towards bool by comparison with zero.
+template <class Target, class Source>
+VT_HD Target convert(Source value) {
+  if constexpr (std::is_same_v<Target, Source>) return value;
+  else if constexpr (std::is_same_v<Target, bool>) return static_cast<Compute<Source>>(value) != Compute<Source>(0);
+  else return static_cast<Target>(static_cast<Compute<Target>>(static_cast<Compute<Source>>(value)));
+}
+
+struct Copy {
+  template <class Target, class Source>
+  VT_HD void operator()(Target& target, Source source) const {
+    target = convert<Target>(source);
+  }
+};
+
+struct AddInto {
+  template <class T>
+  VT_HD void operator()(T& target, T source) const {
+    target = static_cast<T>(static_cast<Compute<T>>(target) + static_cast<Compute<T>>(source));
+  }
+};
+
+template <class F, class Target, class Source>
+void apply_rows(F f, Target* target, const Source* source, const StridedLoop<2>& loop, std::int64_t first_row,
+                std::int64_t last_row) {
+  const std::int64_t length = loop.row_length(), ts = loop.row_stride(0), ss = loop.row_stride(1);
+  for (std::int64_t row = first_row; row < last_row; ++row) {
+    std::int64_t offset[2];
+    loop.row_offsets(row, offset);
+    Target* t = target + offset[0];
+    const Source* s = source + offset[1];
+    if (ts == 1 && ss == 1) {
+      for (std::int64_t i = 0; i < length; ++i) f(t[i], s[i]);
+    } else {
+      for (std::int64_t i = 0; i < length; ++i) f(t[i * ts], s[i * ss]);
+    }
+  }
+}
+
+#if VT_CUDA
+template <class F, class Target, class Source>
+__global__ void apply_kernel(F f, Target* target, const Source* source, StridedLoop<2> loop, std::int64_t count) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+    std::int64_t offset[2];
+    loop.row_offsets(i / loop.row_length(), offset);
+    const std::int64_t column = i % loop.row_length();
+    f(target[offset[0] + column * loop.row_stride(0)], source[offset[1] + column * loop.row_stride(1)]);
+  }
+}
+#endif
+
+/// f(target element, source element) for all elements, on the device that both live on.
+template <class F, class Target, class Source>
+void apply(F f, Target* target, const Source* source, const StridedLoop<2>& loop, std::int64_t count, Device device) {
+  if (count == 0) return;
+#if VT_CUDA
+  if (device.is_cuda()) {
+    launch(apply_kernel<F, Target, Source>, grid_for(count, 256), dim3(256), 0, current_stream(), f, target, source, loop,
+           count);
+    return;
+  }
+#endif
+  (void)device;
+  if (loop.row_count() == 1) {  // one long row: split inside it
+    const std::int64_t ts = loop.row_stride(0), ss = loop.row_stride(1);
+    parallel_for(loop.row_length(), elements_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+      StridedLoop<2> piece = loop;
+      piece.dims = 1;
+      piece.size[0] = end - begin;
+      piece.stride[0][0] = ts;
+      piece.stride[1][0] = ss;
+      apply_rows(f, target + begin * ts, source + begin * ss, piece, 0, 1);
+    });
+    return;
+  }
+  const std::int64_t rows_per_chunk = std::max<std::int64_t>(1, elements_per_chunk / loop.row_length());
+  parallel_for(loop.row_count(), rows_per_chunk, [&](std::int64_t begin, std::int64_t end) {
+    apply_rows(f, target, source, loop, begin, end);
+  });
+}
+
+void check_same_shape(const Tensor& target, const Tensor& source, std::string_view op) {
+  VT_CHECK(target.shape() == source.shape(), "{}: target has shape {} and source {}, expected one shape", op,
+           to_string(target.shape()), to_string(source.shape()));
+}
+
+void copy_on_one_device(Tensor& target, const Tensor& source) {
+  const auto loop = collapse<2>(target.shape(), {target.strides(), source.strides()});
+  dispatch_all(target.dtype(), "copy", [&](auto target_tag) {
+    dispatch_all(source.dtype(), "copy", [&](auto source_tag) {
+      using Target = typename decltype(target_tag)::type;
+      using Source = typename decltype(source_tag)::type;
+      apply(Copy{}, static_cast<Target*>(target.raw_data()), static_cast<const Source*>(source.raw_data()), loop,
+            target.numel(), target.device());
+    });
+  });
+}
+
+#if VT_CUDA
+/// Between devices: both ends row-major and of one dtype, so one memcpy does.
+void copy_between_devices(Tensor& target, const Tensor& source) {
+  const Tensor from = contiguous_data(cast_data(source, target.dtype()));
+  Tensor to = target.is_contiguous() ? target : empty(target.shape(), target.dtype(), target.device());
+  CUDA_CHECK(cudaMemcpyAsync(to.raw_data(), from.raw_data(), from.numel() * size_of(from.dtype()), cudaMemcpyDefault,
+                             current_stream()));
+  CUDA_CHECK(cudaStreamSynchronize(current_stream()));
+  if (!target.is_contiguous()) copy_on_one_device(target, to);
+}
+#endif
+
+}  // namespace
+
+void copy_into(Tensor& target, const Tensor& source) {
+  check_same_shape(target, source, "copy");
+  if (target.numel() == 0) return;
+  target.storage()->bump_version();
+#if VT_CUDA
+  if (target.device() != source.device()) return copy_between_devices(target, source);
+#endif
+  copy_on_one_device(target, source);
+}
+
+void fill(Tensor& target, double value) {
+  if (target.numel() == 0) return;
+  // A one-element source, expanded by zero strides, makes fill a copy.
+  Tensor one = empty({}, target.dtype(), cpu);
+  dispatch_all(target.dtype(), "fill", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    *one.data<T>() = convert<T>(value);
+  });
+  one = to_device(one, target.device());
+  copy_into(target, one.view_as(target.shape(), Dims::filled(target.dim(), 0), 0));
+}
+
+void add_into(Tensor& target, const Tensor& source) {
+  check_same_shape(target, source, "add_into");
+  VT_CHECK(target.dtype() == source.dtype(), "add_into: target is {} and source {}, expected one dtype",
+           name_of(target.dtype()), name_of(source.dtype()));
+  VT_CHECK(target.device() == source.device(), "add_into: target is on {} and source on {}, expected one device",
+           to_string(target.device()), to_string(source.device()));
+  if (target.numel() == 0) return;
+  target.storage()->bump_version();
+  const auto loop = collapse<2>(target.shape(), {target.strides(), source.strides()});
+  dispatch_numeric(target.dtype(), "add_into", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    apply(AddInto{}, target.data<T>(), source.data<T>(), loop, target.numel(), target.device());
+  });
+}
+
+}  // namespace vitrine

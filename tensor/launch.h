@@ -1,0 +1,42 @@
+// The one door to the GPU: kernels are launched through launch(), so that another build can run the same kernels elsewhere.
+#pragma once
+
+#include "tensor/host_device.h"
+
+#if VT_CUDA
+#include <cuda_runtime.h>
+
+#include "tensor/error.h"
+
+namespace vitrine {
+
+/// Throws vitrine::Error with CUDA's own words for a failed call.
+#define CUDA_CHECK(call)                                                                           \
+  do {                                                                                             \
+    const cudaError_t status = (call);                                                             \
+    VT_CHECK(status == cudaSuccess, "cuda: {} failed: {}", #call, cudaGetErrorString(status));     \
+  } while (false)
+
+/// The stream that the library works on in this thread.
+cudaStream_t current_stream();
+
+/// Starts kernel(args...) on `grid` x `block` threads with `shared_bytes` of dynamic shared memory.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
+            Arguments... arguments) {
+  if (shared_bytes > 48 * 1024) {
+    CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+  }
+  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
+  CUDA_CHECK(cudaGetLastError());
+}
+
+/// Blocks for a grid-stride loop over `items`, `per_block` each: enough to fill any GPU, never more than needed.
+inline dim3 grid_for(std::int64_t items, std::int64_t per_block) {
+  const std::int64_t blocks = (items + per_block - 1) / per_block;
+  return dim3(static_cast<unsigned>(blocks < 1 ? 1 : (blocks > 8192 ? 8192 : blocks)));
+}
+
+}  // namespace vitrine
+#endif
