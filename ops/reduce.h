@@ -1,0 +1,199 @@
+// The reduction driver: one functor per reduction, one CPU loop and one CUDA kernel for all of them, over any dims.
+//
+// A reducer turns elements into a State and merges states:
+//
+//   struct Sum {                                                // sums of float
+//     using State = float;
+//     VT_HD State identity() const { return 0; }
+//     VT_HD State map(float x, std::int64_t output, std::int64_t index) const { return x; }
+//     VT_HD State combine(State a, State b) const { return a + b; }
+//     VT_HD float finish(State total, std::int64_t output) const { return total; }
+//   };
+//
+// `output` is the row-major index of the result that the element belongs to (a reducer that needs the mean of its row
+// reads it there), `index` the element's row-major position among the reduced dims.
+//
+// Floating-point sums depend on the order of addition, and the compiler may not change it. So the order is chosen here:
+// `reduction_lanes` interleaved partial results per row (the compiler keeps them in vector registers), chunks whose
+// length depends on the shape alone, and a pairwise tree over lanes and chunks. That is fast, more accurate than one
+// long sum, and gives the same bits for any number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "tensor/launch.h"
+#include "tensor/parallel.h"
+#include "tensor/strided.h"
+#include "tensor/tensor.h"
+
+namespace vitrine {
+
+inline constexpr int reduction_lanes = 32;
+
+/// How a tensor is read by a reduction: which offsets make one result, and in which pieces the work is done.
+struct ReduceLayout {
+  StridedLoop<1> kept;     // results, row-major
+  StridedLoop<1> reduced;  // elements of one result, row-major
+  std::int64_t outputs = 1, count = 1;
+  /// Neighbouring results are neighbours in memory: work on `tile` of them at once, like the column sums of a matrix.
+  bool columns = false;
+  std::int64_t tile = 1;   // results per task
+  std::int64_t chunk = 1;  // elements of a result per task
+  std::int64_t chunks() const { return chunk_count(count, chunk); }
+};
+
+/// `dims` are normalised (0 <= dim < x.dim()) and distinct.
+ReduceLayout reduce_layout(const Tensor& x, const Dims& dims);
+
+/// The dims that `dims` names, normalised and sorted, all of them where it is empty; an error of `op` when one is out of
+/// range or named twice.
+Dims reduced_dims(const Tensor& x, const Dims& dims, const char* op);
+
+/// x's shape without `dims` (normalised), or with size 1 there.
+Shape reduced_shape(const Shape& shape, const Dims& dims, bool keepdim);
+
+namespace reduction {
+
+inline std::int64_t element_offset(const StridedLoop<1>& loop, std::int64_t index) {
+  if (loop.dims == 0) return 0;
+  std::int64_t offset[1];
+  loop.row_offsets(index / loop.row_length(), offset);
+  return offset[0] + index % loop.row_length() * loop.row_stride(0);
+}
+
+/// Merges states[0 ... count-1], a distance of `step` apart, into states[0], as a balanced tree.
+template <class Reducer, class State>
+VT_HD void combine_tree(State* states, std::int64_t count, std::int64_t step, const Reducer& reducer) {
+  for (std::int64_t width = 1; width < count; width *= 2) {
+    for (std::int64_t i = 0; i + width < count; i += 2 * width) {
+      states[i * step] = reducer.combine(states[i * step], states[(i + width) * step]);
+    }
+  }
+}
+
+/// One run of `count` elements, `stride` apart, whose first is the result's `first`-th element.
+template <class T, class Reducer>
+typename Reducer::State reduce_run(const T* x, std::int64_t stride, std::int64_t count, const Reducer& reducer,
+                                   std::int64_t output, std::int64_t first) {
+  typename Reducer::State lanes[reduction_lanes];
+  for (auto& lane : lanes) lane = reducer.identity();
+  std::int64_t i = 0;
+  if (stride == 1) {  // the compiler turns this loop over lanes into a few vector instructions
+    for (; i + reduction_lanes <= count; i += reduction_lanes) {
+      for (int l = 0; l < reduction_lanes; ++l) {
+        const auto value = static_cast<Compute<T>>(x[i + l]);
+        lanes[l] = reducer.combine(lanes[l], reducer.map(value, output, first + i + l));
+      }
+    }
+  }
+  for (; i < count; ++i) {
+    auto& lane = lanes[i % reduction_lanes];
+    lane = reducer.combine(lane, reducer.map(static_cast<Compute<T>>(x[i * stride]), output, first + i));
+  }
+  for (int width = reduction_lanes / 2; width > 0; width /= 2) {
+    for (int l = 0; l < width; ++l) lanes[l] = reducer.combine(lanes[l], lanes[l + width]);
+  }
+  return lanes[0];
+}
+
+/// Elements [begin, end) of one result, which starts at x.
+template <class T, class Reducer>
+typename Reducer::State reduce_row(const T* x, const ReduceLayout& layout, std::int64_t begin, std::int64_t end,
+                                   const Reducer& reducer, std::int64_t output) {
+  const std::int64_t length = layout.reduced.row_length(), stride = layout.reduced.row_stride(0);
+  auto state = reducer.identity();
+  while (begin < end) {
+    const std::int64_t run = std::min(length - begin % length, end - begin);
+    const T* start = x + element_offset(layout.reduced, begin);
+    state = reducer.combine(state, reduce_run(start, stride, run, reducer, output, begin));
+    begin += run;
+  }
+  return state;
+}
+
+/// Elements [begin, end) of `tile` neighbouring results at once, four elements of each per pass over `states`.
+template <class T, class Reducer>
+void reduce_columns(const T* x, const ReduceLayout& layout, std::int64_t begin, std::int64_t end, std::int64_t tile,
+                    const Reducer& reducer, std::int64_t output, typename Reducer::State* states) {
+  for (std::int64_t c = 0; c < tile; ++c) states[c] = reducer.identity();
+  auto map = [&](const T* row, std::int64_t c, std::int64_t r) {
+    return reducer.map(static_cast<Compute<T>>(row[c]), output + c, r);
+  };
+  std::int64_t r = begin;
+  for (; r + 4 <= end; r += 4) {
+    const T* row[4];
+    for (int k = 0; k < 4; ++k) row[k] = x + element_offset(layout.reduced, r + k);
+    for (std::int64_t c = 0; c < tile; ++c) {
+      const auto first = reducer.combine(map(row[0], c, r), map(row[1], c, r + 1));
+      const auto second = reducer.combine(map(row[2], c, r + 2), map(row[3], c, r + 3));
+      states[c] = reducer.combine(states[c], reducer.combine(first, second));
+    }
+  }
+  for (; r < end; ++r) {
+    const T* row = x + element_offset(layout.reduced, r);
+    for (std::int64_t c = 0; c < tile; ++c) states[c] = reducer.combine(states[c], map(row, c, r));
+  }
+}
+
+/// All chunks of all results: states is (chunks, outputs).
+template <class T, class Reducer>
+void reduce_chunks(const T* x, const ReduceLayout& layout, const Reducer& reducer, typename Reducer::State* states) {
+  // A tile never crosses the end of a run of neighbouring results.
+  const std::int64_t run = layout.columns ? layout.kept.row_length() : layout.outputs;
+  const std::int64_t tiles_per_run = chunk_count(run, layout.tile);
+  const std::int64_t tiles = layout.outputs / run * tiles_per_run;
+  parallel_for(tiles * layout.chunks(), 1, [&](std::int64_t task, std::int64_t) {
+    const std::int64_t part = task / tiles, first_tile = task % tiles;
+    const std::int64_t column = first_tile % tiles_per_run * layout.tile;
+    const std::int64_t output = first_tile / tiles_per_run * run + column;
+    const std::int64_t tile = std::min(layout.tile, run - column);
+    const std::int64_t begin = part * layout.chunk, end = std::min(layout.count, begin + layout.chunk);
+    auto* target = states + part * layout.outputs + output;
+    if (layout.columns) {
+      reduce_columns(x + element_offset(layout.kept, output), layout, begin, end, tile, reducer, output, target);
+    } else {
+      for (std::int64_t o = 0; o < tile; ++o) {
+        const T* row = x + element_offset(layout.kept, output + o);
+        target[o] = reduce_row(row, layout, begin, end, reducer, output + o);
+      }
+    }
+  });
+}
+
+template <class T, class U, class Reducer>
+void reduce_cpu(const T* x, U* y, const ReduceLayout& layout, const Reducer& reducer) {
+  using State = typename Reducer::State;
+  const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks());
+  Tensor buffer = empty({chunks * layout.outputs * static_cast<std::int64_t>(sizeof(State))}, DType::u8);
+  auto* states = static_cast<State*>(buffer.raw_data());
+  if (layout.count == 0) {
+    std::fill(states, states + layout.outputs, reducer.identity());
+  } else {
+    reduce_chunks(x, layout, reducer, states);
+  }
+  parallel_for(layout.outputs, 256, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t width = 1; width < chunks; width *= 2) {
+      for (std::int64_t i = 0; i + width < chunks; i += 2 * width) {
+        State* left = states + i * layout.outputs;
+        const State* right = states + (i + width) * layout.outputs;
+        for (std::int64_t o = begin; o < end; ++o) left[o] = reducer.combine(left[o], right[o]);
+      }
+    }
+    for (std::int64_t o = begin; o < end; ++o) y[o] = static_cast<U>(reducer.finish(states[o], o));
+  });
+}
+
+}  // namespace reduction
+
+/// y[o] = finish(combination of map(x[...])) for every result o. `dims` as `reduced_dims` gives them; y is row-major, on
+/// x's device, and has one element per result. T and U are the element types of x and y.
+template <class T, class U, class Reducer>
+void reduce(const Tensor& x, const Dims& dims, Tensor& y, const Reducer& reducer, const char* op) {
+  if (y.numel() == 0) return;
+  VT_CHECK(x.device().is_cpu(), "{}: x is on {}, expected cpu", op, to_string(x.device()));
+  const ReduceLayout layout = reduce_layout(x, dims);
+  reduction::reduce_cpu(x.data<T>(), y.data<U>(), layout, reducer);
+}
+
+}  // namespace vitrine
