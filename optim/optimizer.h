@@ -1,0 +1,127 @@
+// What all optimisers share: parameter groups, the flat arenas of parameters and gradients, clipping, state for checkpoints.
+//
+//   AdamW optimizer(weight_decay_groups(parameters(model), 0.05), {});
+//   optimizer.set_learning_rate(schedule.at(step));
+//   optimizer.gather(tape.backward(loss));
+//   double norm = optimizer.clip(1.0);
+//   optimizer.step();
+//
+// On construction the parameters become views into one arena, so that an update is one pass over memory. Load weights before
+// or after; but whatever gives a Parameter new elements (move_to, cast_to, deep_copy) must come before.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "autograd/gradcheck.h"
+#include "autograd/tape.h"
+
+namespace vitrine {
+
+/// Parameters that are updated alike.
+struct ParameterGroup {
+  std::vector<NamedParameter> parameters;
+  double weight_decay = 0;
+  double learning_rate_scale = 1;  // times the optimiser's learning rate
+};
+
+/// Two groups: those with weight decay, and those without, which are parameters of at most one dim (biases, norms) and those
+/// whose full name or last component is in `no_decay` ("pos_embed", "cls_token"). Empty groups are left out.
+std::vector<ParameterGroup> weight_decay_groups(const std::vector<NamedParameter>& parameters, double weight_decay,
+                                                const std::vector<std::string>& no_decay = {});
+
+/// Everything a checkpoint needs besides the parameters: moments by parameter name, counters.
+struct OptimizerState {
+  std::vector<std::pair<std::string, Tensor>> tensors;         // "first_moment.head.weight", ...
+  std::vector<std::pair<std::string, std::int64_t>> counters;  // "step"
+};
+
+/// A gradient with NaN or infinity. Nothing was changed; the next gather starts afresh.
+class NonFiniteGradient : public Error {
+ public:
+  NonFiniteGradient(const std::string& message, std::string parameter)
+      : Error(message), parameter_(std::move(parameter)) {}
+  const std::string& parameter() const { return parameter_; }  // the first bad one
+
+ private:
+  std::string parameter_;
+};
+
+/// A part of the arena that one call of the update covers: neighbours of one group that have a gradient.
+struct ArenaSegment {
+  std::int64_t begin = 0, end = 0;  // in elements
+  double learning_rate = 0;         // with the group's scale
+  double weight_decay = 0;
+};
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  double learning_rate() const { return learning_rate_; }
+  void set_learning_rate(double learning_rate);  // finite, >= 0
+
+  /// Takes these gradients, times `scale`, in place of what was gathered before.
+  void gather(const Gradients& gradients, double scale = 1);
+  /// Adds to what was gathered since the last step: for batches that are computed in parts.
+  void accumulate(const Gradients& gradients, double scale = 1);
+
+  /// Global L2 norm of the gathered gradients, summed in double in a fixed order. Where it exceeds `max_norm`, the next step
+  /// uses the gradients times max_norm / (norm + 1e-6), as PyTorch does; max_norm 0 only measures. Throws NonFiniteGradient.
+  double clip(double max_norm = 0);
+
+  /// Updates the parameters from the gathered gradients, and forgets these. A parameter that the loss did not depend on, and
+  /// so has no gradient, stays as it is.
+  void step();
+  void step(const Gradients& gradients) {
+    gather(gradients);
+    step();
+  }
+
+  std::int64_t step_count() const { return step_count_; }
+  std::int64_t parameter_count() const;
+
+  /// Handles of the moments' own elements: save before the next step. `load_state` copies; throws, changing nothing, where a
+  /// tensor is missing or has another shape.
+  OptimizerState state() const;
+  void load_state(const OptimizerState& state);
+
+ protected:
+  /// `moments`: names of the arenas of state, such as {"first_moment", "second_moment"}; they start at zero.
+  Optimizer(std::vector<ParameterGroup> groups, double learning_rate, std::vector<std::string> moments);
+
+  /// Updates `parameters` in `segments`. `step_count()` already counts this step; gradients are to be scaled by
+  /// `gradient_scale`. All arenas have one dtype, f32 or f64, and one device.
+  virtual void update(const std::vector<ArenaSegment>& segments, double gradient_scale) = 0;
+
+  Tensor parameters_, gradients_;  // (arena size)
+  std::vector<Tensor> moments_;    // (arena size) each
+
+ private:
+  struct Entry {
+    std::string name;
+    Parameter* parameter;
+    std::size_t group;
+    std::int64_t begin;  // in the arenas
+    bool has_gradient = false;
+  };
+
+  void check_groups() const;
+  void build_arenas();
+  Tensor view(const Tensor& arena, const Entry& entry) const;
+  std::vector<ArenaSegment> segments() const;
+  [[noreturn]] void report_non_finite(double norm) const;
+
+  std::vector<ParameterGroup> groups_;
+  std::vector<Entry> entries_;
+  std::vector<std::string> moment_names_;
+  double learning_rate_;
+  double gradient_scale_ = 1;
+  std::int64_t step_count_ = 0;
+};
+
+}  // namespace vitrine
