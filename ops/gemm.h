@@ -1,0 +1,31 @@
+// The matrix product that matmul, linear and attention are built on: fixed blocks over our threads, a CBLAS library inside.
+#pragma once
+
+#include <cstdint>
+
+namespace vitrine {
+
+/// A matrix as a product reads it: row-major with `leading` elements between rows, or the transpose of one stored so.
+template <class T>
+struct MatrixView {
+  const T* data;
+  std::int64_t leading;
+  bool transposed = false;
+};
+
+/// c (m, n) = a (m, k) b (k, n) + beta c on this thread alone; c is row-major with `c_leading` elements between rows.
+template <class T>
+void gemm_serial(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<T> a, MatrixView<T> b, T beta, T* c,
+                 std::int64_t c_leading);
+
+/// Number of rows of c that one task computes. It depends on the sizes alone, so results do not change with the threads.
+std::int64_t gemm_rows_per_task(std::int64_t m, std::int64_t n, std::int64_t k);
+
+/// The view of `a` that starts at row `row`.
+template <class T>
+MatrixView<T> rows_from(MatrixView<T> a, std::int64_t row) {
+  a.data += a.transposed ? row : row * a.leading;
+  return a;
+}
+
+}  // namespace vitrine

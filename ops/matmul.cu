@@ -1,0 +1,114 @@
+// Matrix products over any batch dims: y = a b, (..., M, K) (..., K, N) -> (..., M, N).
+#include <algorithm>
+
+#include "ops/gemm.h"
+#include "ops/ops.h"
+#include "tensor/parallel.h"
+
+namespace vitrine {
+namespace {
+
+/// True if CBLAS can read the last two dims in place: rows or columns are dense, and the other stride spans them.
+bool is_row_major(const Tensor& x) {
+  return (x.size(-1) <= 1 || x.strides().back() == 1) &&
+         (x.size(-2) <= 1 || x.strides()[x.dim() - 2] >= std::max<std::int64_t>(1, x.size(-1)));
+}
+bool is_column_major(const Tensor& x) {
+  return (x.size(-2) <= 1 || x.strides()[x.dim() - 2] == 1) &&
+         (x.size(-1) <= 1 || x.strides().back() >= std::max<std::int64_t>(1, x.size(-2)));
+}
+
+/// The operand with its last two dims readable by CBLAS; a copy only where neither order fits.
+Tensor readable(const Tensor& x) { return is_row_major(x) || is_column_major(x) ? x : clone(x); }
+
+template <class T>
+MatrixView<T> view_of(const Tensor& x, std::int64_t batch_offset) {
+  const bool transposed = !is_row_major(x);
+  const std::int64_t dense = transposed ? x.size(-2) : x.size(-1);
+  const std::int64_t rows = transposed ? x.size(-1) : x.size(-2);
+  const std::int64_t stride = transposed ? x.strides().back() : x.strides()[x.dim() - 2];
+  // With a single row the stride is arbitrary, but CBLAS still wants one that spans the row.
+  return {x.data<T>() + batch_offset, rows <= 1 ? std::max<std::int64_t>(1, dense) : stride, transposed};
+}
+
+/// Offset of batch `index` (row-major over `batch`) in a tensor whose batch strides are broadcast to it.
+std::int64_t batch_offset(std::int64_t index, const Shape& batch, const Strides& strides) {
+  std::int64_t offset = 0;
+  for (int d = batch.size() - 1; d >= 0; --d) {
+    offset += index % batch[d] * strides[d];
+    index /= batch[d];
+  }
+  return offset;
+}
+
+Dims leading_dims(const Dims& dims) {
+  Dims result = dims;
+  result.erase(result.size() - 1);
+  result.erase(result.size() - 1);
+  return result;
+}
+
+template <class T>
+void matmul_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch) {
+  const std::int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);
+  const Strides a_strides = broadcast_strides(leading_dims(a.shape()), leading_dims(a.strides()), batch);
+  const Strides b_strides = broadcast_strides(leading_dims(b.shape()), leading_dims(b.strides()), batch);
+  const std::int64_t rows = gemm_rows_per_task(m, n, k), tasks = chunk_count(m, rows);
+  T* out = y.data<T>();
+  parallel_for(element_count(batch) * tasks, 1, [&](std::int64_t task, std::int64_t) {
+    const std::int64_t index = task / tasks, row = task % tasks * rows;
+    const auto left = view_of<T>(a, batch_offset(index, batch, a_strides));
+    const auto right = view_of<T>(b, batch_offset(index, batch, b_strides));
+    gemm_serial<T>(std::min(rows, m - row), n, k, rows_from(left, row), right, T(0), out + (index * m + row) * n, n);
+  });
+}
+
+Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
+  if (a.dtype() == DType::bf16) {  // products of bf16 are exact in f32, and so they are summed
+    return cast_data(matmul_forward(cast_data(a, DType::f32), cast_data(b, DType::f32), batch), DType::bf16);
+  }
+  Shape shape = batch;
+  shape.push_back(a.size(-2));
+  shape.push_back(b.size(-1));
+  Tensor y = empty(shape, a.dtype());
+  if (a.size(-1) == 0) fill(y, 0);
+  if (y.numel() == 0 || a.size(-1) == 0) return y;
+  const Tensor left = readable(a), right = readable(b);
+  if (a.dtype() == DType::f64) {
+    matmul_cpu<double>(left, right, y, batch);
+  } else {
+    matmul_cpu<float>(left, right, y, batch);
+  }
+  return y;
+}
+
+void check_operands(const Tensor& a, const Tensor& b) {
+  VT_CHECK(a.dim() >= 2 && b.dim() >= 2, "matmul: a is {} and b is {}, expected at least 2 dims each",
+           to_string(a.shape()), to_string(b.shape()));
+  VT_CHECK(a.size(-1) == b.size(-2),
+           "matmul: a is {} and b is {}, expected the last dim of a = the second to last of b", to_string(a.shape()),
+           to_string(b.shape()));
+  VT_CHECK(a.dtype() == b.dtype() && is_floating(a.dtype()),
+           "matmul: a is {} and b is {}, expected one of f32, f64, bf16", name_of(a.dtype()), name_of(b.dtype()));
+  VT_CHECK(a.device().is_cpu() && b.device().is_cpu(), "matmul: a is on {} and b on {}, expected cpu",
+           to_string(a.device()), to_string(b.device()));
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  check_operands(a, b);
+  if (b.dim() == 2 && a.dim() > 2 && a.numel() > 0) {  // one product over all rows, and no batch of gradients to sum
+    Shape shape = a.shape();
+    shape[a.dim() - 1] = b.size(-1);
+    return reshape(matmul(reshape(a, {-1, a.size(-1)}), b), shape);
+  }
+  const Shape batch = broadcast_shapes(leading_dims(a.shape()), leading_dims(b.shape()), "matmul");
+  return record("matmul", matmul_forward(a, b, batch), {a, b},
+                [a = Saved(a, "matmul"), b = Saved(b, "matmul")](const Tensor& dy, Chain& chain) {
+                  if (chain.wants(0)) chain.add(0, sum_to(matmul(dy, transpose(*b)), a->shape()));
+                  if (chain.wants(1)) chain.add(1, sum_to(matmul(transpose(*a), dy), b->shape()));
+                });
+}
+
+}  // namespace vitrine
