@@ -21,7 +21,7 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 
   Image() = default;
-  Image(int height, int width, int channels = 3);  // black
+  Image(int rows, int columns, int channel_count = 3);  // black
 
   const std::uint8_t* at(int y, int x) const { return pixels.data() + position(y, x); }
   std::uint8_t* at(int y, int x) { return pixels.data() + position(y, x); }

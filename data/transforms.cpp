@@ -1,0 +1,118 @@
+// The two pipelines: what happens to an image on its way into a training or an evaluation batch.
+#include "data/transforms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "tensor/error.h"
+
+namespace vitrine {
+namespace {
+
+void check_probability(double value, std::string_view field) {
+  VT_CHECK(value >= 0 && value <= 1, "transform: {} is {}, expected 0 to 1", field, value);
+}
+
+void check_positive(Range range, std::string_view field) {
+  VT_CHECK(range.first > 0 && range.first <= range.second && std::isfinite(range.second),
+           "transform: {} is {} to {}, expected 0 < low <= high", field, range.first, range.second);
+}
+
+void check_size(int image_size) {
+  VT_CHECK(image_size >= 1 && image_size <= 8192, "transform: image_size is {}, expected 1 to 8192", image_size);
+}
+
+void check_normalization(const Normalization& normalization) {
+  for (std::size_t c = 0; c < 3; ++c) {
+    VT_CHECK(normalization.deviation[c] > 0 && std::isfinite(normalization.mean[c]),
+             "transform: mean {} and std {} of channel {}, expected finite and std above 0", normalization.mean[c],
+             normalization.deviation[c], c);
+  }
+}
+
+Image with_shorter_side(const Image& image, int size, Interpolation interpolation) {
+  if (std::min(image.height, image.width) == size) return image;
+  return resize_shorter_side(image, size, interpolation);
+}
+
+Image padded_crop(const TrainTransform& transform, const Image& image, RandomSequence& random) {
+  Image padded = with_shorter_side(image, transform.image_size, transform.interpolation);
+  if (transform.padding > 0) padded = pad(padded, transform.padding, transform.padding_mode);
+  const int size = transform.image_size;
+  const int top = static_cast<int>(random.integer(padded.height - size + 1));
+  const int left = static_cast<int>(random.integer(padded.width - size + 1));
+  return crop(padded, {top, left, size, size});
+}
+
+Image cropped(const TrainTransform& transform, const Image& image, RandomSequence& random) {
+  const int size = transform.image_size;
+  switch (transform.crop) {
+    case TrainTransform::Crop::padded:
+      return padded_crop(transform, image, random);
+    case TrainTransform::Crop::resized: {
+      const Box box = random_resized_crop_box(image.height, image.width, transform.scale, transform.ratio, random);
+      return resized_crop(image, box, size, size, transform.interpolation);
+    }
+    case TrainTransform::Crop::center:
+      break;
+  }
+  const Image resized = with_shorter_side(image, size, transform.interpolation);
+  return crop(resized, center_box(resized.height, resized.width, size));
+}
+
+}  // namespace
+
+void TrainTransform::check() const {
+  check_size(image_size);
+  VT_CHECK(padding >= 0 && padding <= 4096, "transform: padding is {}, expected 0 to 4096", padding);
+  VT_CHECK(padding_mode == Padding::zero || padding < image_size,
+           "transform: padding is {}, expected less than image_size = {} for reflection", padding, image_size);
+  check_positive(scale, "scale");
+  VT_CHECK(scale.second <= 1, "transform: scale goes up to {}, expected 1 at the most", scale.second);
+  check_positive(ratio, "ratio");
+  check_probability(horizontal_flip, "horizontal_flip");
+  for (const double strength : {color_jitter.brightness, color_jitter.contrast, color_jitter.saturation}) {
+    VT_CHECK(strength >= 0 && std::isfinite(strength), "transform: a colour jitter of {}, expected 0 or more",
+             strength);
+  }
+  check_normalization(normalization);
+  check_probability(erasing.probability, "erasing probability");
+  VT_CHECK(erasing.count >= 1, "transform: erasing count is {}, expected 1 or more", erasing.count);
+  check_positive(erasing.area, "erasing area");
+  check_positive(erasing.aspect, "erasing aspect");
+}
+
+void TrainTransform::operator()(const Image& image, RandomSequence& random, float* output) const {
+  Image square = cropped(*this, image, random);
+  const bool flip = random.chance(horizontal_flip);
+  if (color_jitter.active()) square = apply_color_jitter(std::move(square), color_jitter, random);
+  normalize(square, normalization, flip, output);
+  if (erasing.probability > 0) random_erase(erasing, image_size, image_size, random, output);
+}
+
+void EvalTransform::check() const {
+  check_size(image_size);
+  VT_CHECK(crop_fraction > 0 && crop_fraction <= 1, "transform: crop_fraction is {}, expected above 0 and up to 1",
+           crop_fraction);
+  check_normalization(normalization);
+}
+
+void EvalTransform::operator()(const Image& image, float* output) const {
+  const int resized_size = static_cast<int>(std::floor(image_size / crop_fraction));
+  const Image resized = with_shorter_side(image, resized_size, interpolation);
+  const Image square = crop(resized, center_box(resized.height, resized.width, image_size));
+  normalize(square, normalization, false, output);
+}
+
+Transform::Transform(TrainTransform transform) : image_size(transform.image_size) {
+  transform.check();
+  apply = [transform](const Image& image, RandomSequence& random, float* output) { transform(image, random, output); };
+}
+
+Transform::Transform(EvalTransform transform) : image_size(transform.image_size) {
+  transform.check();
+  apply = [transform](const Image& image, RandomSequence&, float* output) { transform(image, output); };
+}
+
+}  // namespace vitrine
