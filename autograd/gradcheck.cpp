@@ -153,8 +153,8 @@ GradcheckReport check_parameter_gradients(const std::function<Tensor()>& functio
   std::vector<Variable> variables;
   for (const NamedParameter& named : parameters) {
     const Tensor& value = named.parameter->value();
-    VT_CHECK(value.dtype() == DType::f64 && value.is_contiguous(), "gradcheck: parameter {} is {}, expected f64, row-major",
-             named.name, name_of(value.dtype()));
+    VT_CHECK(value.dtype() == DType::f64 && value.is_contiguous(),
+             "gradcheck: parameter {} is {}, expected f64, row-major", named.name, name_of(value.dtype()));
     variables.push_back({named.name, value});
   }
   Tape tape;

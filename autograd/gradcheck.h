@@ -27,9 +27,9 @@ struct GradcheckOptions {
 
 struct GradcheckReport {
   bool passed = true;
-  std::int64_t entries = 0;        // Jacobian entries compared
-  double worst_relative_error = 0; // |a - n| / max(|a|, |n|, absolute/relative tolerance); NaN counts as infinity
-  std::string message;             // where the worst entry is, e.g. "d y(3) / d x1(2, 0): backward 0.5, numeric 0.25"
+  std::int64_t entries = 0;         // Jacobian entries compared
+  double worst_relative_error = 0;  // |a - n| / max(|a|, |n|, absolute/relative tolerance); NaN counts as infinity
+  std::string message;              // where the worst entry is, e.g. "d y(3) / d x1(2, 0): backward 0.5, numeric 0.25"
 };
 
 /// Checks d function / d inputs. Inputs that are not f64 (indices, masks) are passed through unchecked; at least one must

@@ -21,7 +21,7 @@ bool is_exclusive(const Tensor& gradient) { return gradient.storage().use_count(
 }  // namespace
 
 struct Tape::Node {
-  const char* op;  // nullptr for a leaf
+  const char* op;                    // nullptr for a leaf
   std::vector<std::int64_t> inputs;  // nodes; -1 for a constant
   Rule rule;
   Shape shape;
@@ -176,8 +176,10 @@ Gradients Tape::backward(const Tensor& loss, BackwardOptions options) {
 
 Gradients Tape::backward(const Tensor& output, const Tensor& dy, BackwardOptions options) {
   VT_CHECK(tracks(output),
-           "backward: the output was not recorded on this tape, expected one that depends on a parameter or a watched tensor");
-  VT_CHECK(!consumed_, "backward: this tape has run backward already, expected a new tape or BackwardOptions{{.retain = true}}");
+           "backward: the output was not recorded on this tape, expected one that depends on a parameter or a watched "
+           "tensor");
+  VT_CHECK(!consumed_,
+           "backward: this tape has run backward already, expected a new tape or BackwardOptions{{.retain = true}}");
   VT_CHECK(dy.shape() == output.shape() && dy.dtype() == output.dtype(),
            "backward: dy is {} {}, expected {} {} like the output", name_of(dy.dtype()), to_string(dy.shape()),
            name_of(output.dtype()), to_string(output.shape()));

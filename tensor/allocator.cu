@@ -130,11 +130,10 @@ class Cache {
   }
 
   OutOfMemory out_of_memory(std::size_t bytes) const {
-    return OutOfMemory(
-        fmt::format("out of memory on {}: need {} bytes, {} in use, {} cached, peak {}{}", to_string(device_), bytes,
-                    statistics_.in_use, statistics_.cached, statistics_.peak,
-                    limit_ ? fmt::format(", limit {}", limit_) : ""),
-        bytes);
+    return OutOfMemory(fmt::format("out of memory on {}: need {} bytes, {} in use, {} cached, peak {}{}",
+                                   to_string(device_), bytes, statistics_.in_use, statistics_.cached, statistics_.peak,
+                                   limit_ ? fmt::format(", limit {}", limit_) : ""),
+                       bytes);
   }
 
   Device device_;

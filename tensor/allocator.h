@@ -11,10 +11,10 @@ namespace vitrine {
 
 /// Counters of one device's allocator, in bytes unless named otherwise.
 struct MemoryStatistics {
-  std::size_t in_use = 0;           // handed out now
-  std::size_t cached = 0;           // kept for reuse
-  std::size_t peak = 0;             // highest `in_use` since the last reset_peak
-  std::uint64_t requests = 0;       // calls of allocate
+  std::size_t in_use = 0;             // handed out now
+  std::size_t cached = 0;             // kept for reuse
+  std::size_t peak = 0;               // highest `in_use` since the last reset_peak
+  std::uint64_t requests = 0;         // calls of allocate
   std::uint64_t system_requests = 0;  // of those, the ones that the cache could not serve
 };
 

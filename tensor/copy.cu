@@ -14,9 +14,12 @@ constexpr std::int64_t elements_per_chunk = 1 << 15;
 /// Conversion between element types: through Compute<Source>, towards bool by comparison with zero.
 template <class Target, class Source>
 VT_HD Target convert(Source value) {
-  if constexpr (std::is_same_v<Target, Source>) return value;
-  else if constexpr (std::is_same_v<Target, bool>) return static_cast<Compute<Source>>(value) != Compute<Source>(0);
-  else return static_cast<Target>(static_cast<Compute<Target>>(static_cast<Compute<Source>>(value)));
+  if constexpr (std::is_same_v<Target, Source>)
+    return value;
+  else if constexpr (std::is_same_v<Target, bool>)
+    return static_cast<Compute<Source>>(value) != Compute<Source>(0);
+  else
+    return static_cast<Target>(static_cast<Compute<Target>>(static_cast<Compute<Source>>(value)));
 }
 
 struct Copy {
@@ -69,8 +72,8 @@ void apply(F f, Target* target, const Source* source, const StridedLoop<2>& loop
   if (count == 0) return;
 #if VT_CUDA
   if (device.is_cuda()) {
-    launch(apply_kernel<F, Target, Source>, grid_for(count, 256), dim3(256), 0, current_stream(), f, target, source, loop,
-           count);
+    launch(apply_kernel<F, Target, Source>, grid_for(count, 256), dim3(256), 0, current_stream(), f, target, source,
+           loop, count);
     return;
   }
 #endif
@@ -88,9 +91,8 @@ void apply(F f, Target* target, const Source* source, const StridedLoop<2>& loop
     return;
   }
   const std::int64_t rows_per_chunk = std::max<std::int64_t>(1, elements_per_chunk / loop.row_length());
-  parallel_for(loop.row_count(), rows_per_chunk, [&](std::int64_t begin, std::int64_t end) {
-    apply_rows(f, target, source, loop, begin, end);
-  });
+  parallel_for(loop.row_count(), rows_per_chunk,
+               [&](std::int64_t begin, std::int64_t end) { apply_rows(f, target, source, loop, begin, end); });
 }
 
 void check_same_shape(const Tensor& target, const Tensor& source, std::string_view op) {

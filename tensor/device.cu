@@ -8,9 +8,7 @@
 
 namespace vitrine {
 
-std::string to_string(Device device) {
-  return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index);
-}
+std::string to_string(Device device) { return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index); }
 
 Device device_from_name(std::string_view name) {
   if (name == "cpu") return cpu;

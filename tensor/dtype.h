@@ -39,8 +39,8 @@ struct TypeTag {
   using type = T;
 };
 
-std::size_t size_of(DType dtype);         // bytes per element
-std::string_view name_of(DType dtype);    // "f32", "bool", ...
+std::size_t size_of(DType dtype);              // bytes per element
+std::string_view name_of(DType dtype);         // "f32", "bool", ...
 DType dtype_from_name(std::string_view name);  // throws and lists the names
 
 constexpr bool is_floating(DType d) { return d == DType::f32 || d == DType::f64 || d == DType::bf16; }
@@ -48,12 +48,18 @@ constexpr bool is_integer(DType d) { return d == DType::i32 || d == DType::i64 |
 
 template <class T>
 constexpr DType dtype_of() {
-  if constexpr (std::is_same_v<T, float>) return DType::f32;
-  else if constexpr (std::is_same_v<T, double>) return DType::f64;
-  else if constexpr (std::is_same_v<T, bfloat16>) return DType::bf16;
-  else if constexpr (std::is_same_v<T, std::int32_t>) return DType::i32;
-  else if constexpr (std::is_same_v<T, std::int64_t>) return DType::i64;
-  else if constexpr (std::is_same_v<T, std::uint8_t>) return DType::u8;
+  if constexpr (std::is_same_v<T, float>)
+    return DType::f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return DType::f64;
+  else if constexpr (std::is_same_v<T, bfloat16>)
+    return DType::bf16;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return DType::i32;
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return DType::i64;
+  else if constexpr (std::is_same_v<T, std::uint8_t>)
+    return DType::u8;
   else {
     static_assert(std::is_same_v<T, bool>, "not an element type of a tensor");
     return DType::boolean;
@@ -64,10 +70,14 @@ constexpr DType dtype_of() {
 template <class Body>
 decltype(auto) dispatch_floating(DType dtype, std::string_view op, Body&& body) {
   switch (dtype) {
-    case DType::f32: return body(TypeTag<float>{});
-    case DType::f64: return body(TypeTag<double>{});
-    case DType::bf16: return body(TypeTag<bfloat16>{});
-    default: throw Error(fmt::format("{}: dtype is {}, expected f32, f64 or bf16", op, name_of(dtype)));
+    case DType::f32:
+      return body(TypeTag<float>{});
+    case DType::f64:
+      return body(TypeTag<double>{});
+    case DType::bf16:
+      return body(TypeTag<bfloat16>{});
+    default:
+      throw Error(fmt::format("{}: dtype is {}, expected f32, f64 or bf16", op, name_of(dtype)));
   }
 }
 
@@ -75,9 +85,12 @@ decltype(auto) dispatch_floating(DType dtype, std::string_view op, Body&& body) 
 template <class Body>
 decltype(auto) dispatch_numeric(DType dtype, std::string_view op, Body&& body) {
   switch (dtype) {
-    case DType::i32: return body(TypeTag<std::int32_t>{});
-    case DType::i64: return body(TypeTag<std::int64_t>{});
-    default: return dispatch_floating(dtype, op, body);
+    case DType::i32:
+      return body(TypeTag<std::int32_t>{});
+    case DType::i64:
+      return body(TypeTag<std::int64_t>{});
+    default:
+      return dispatch_floating(dtype, op, body);
   }
 }
 
@@ -85,9 +98,12 @@ decltype(auto) dispatch_numeric(DType dtype, std::string_view op, Body&& body) {
 template <class Body>
 decltype(auto) dispatch_all(DType dtype, std::string_view op, Body&& body) {
   switch (dtype) {
-    case DType::u8: return body(TypeTag<std::uint8_t>{});
-    case DType::boolean: return body(TypeTag<bool>{});
-    default: return dispatch_numeric(dtype, op, body);
+    case DType::u8:
+      return body(TypeTag<std::uint8_t>{});
+    case DType::boolean:
+      return body(TypeTag<bool>{});
+    default:
+      return dispatch_numeric(dtype, op, body);
   }
 }
 
@@ -95,9 +111,12 @@ decltype(auto) dispatch_all(DType dtype, std::string_view op, Body&& body) {
 template <class Body>
 decltype(auto) dispatch_index(DType dtype, std::string_view op, Body&& body) {
   switch (dtype) {
-    case DType::i32: return body(TypeTag<std::int32_t>{});
-    case DType::i64: return body(TypeTag<std::int64_t>{});
-    default: throw Error(fmt::format("{}: index dtype is {}, expected i32 or i64", op, name_of(dtype)));
+    case DType::i32:
+      return body(TypeTag<std::int32_t>{});
+    case DType::i64:
+      return body(TypeTag<std::int64_t>{});
+    default:
+      throw Error(fmt::format("{}: index dtype is {}, expected i32 or i64", op, name_of(dtype)));
   }
 }
 

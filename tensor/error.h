@@ -17,8 +17,7 @@ class Error : public std::runtime_error {
 /// Memory could not be had. Nothing was changed; a smaller request may well succeed.
 class OutOfMemory : public Error {
  public:
-  OutOfMemory(const std::string& message, std::size_t bytes_needed)
-      : Error(message), bytes_needed_(bytes_needed) {}
+  OutOfMemory(const std::string& message, std::size_t bytes_needed) : Error(message), bytes_needed_(bytes_needed) {}
   std::size_t bytes_needed() const { return bytes_needed_; }
 
  private:
@@ -28,7 +27,8 @@ class OutOfMemory : public Error {
 }  // namespace vitrine
 
 /// Throws vitrine::Error with a fmt-formatted message unless the condition holds. The message is built only on failure.
-#define VT_CHECK(condition, ...)                                                  \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]] throw ::vitrine::Error(fmt::format(__VA_ARGS__)); \
+#define VT_CHECK(condition, ...)                        \
+  do {                                                  \
+    if (!(condition)) [[unlikely]]                      \
+      throw ::vitrine::Error(fmt::format(__VA_ARGS__)); \
   } while (false)

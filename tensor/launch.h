@@ -11,10 +11,10 @@
 namespace vitrine {
 
 /// Throws vitrine::Error with CUDA's own words for a failed call.
-#define CUDA_CHECK(call)                                                                           \
-  do {                                                                                             \
-    const cudaError_t status = (call);                                                             \
-    VT_CHECK(status == cudaSuccess, "cuda: {} failed: {}", #call, cudaGetErrorString(status));     \
+#define CUDA_CHECK(call)                                                                       \
+  do {                                                                                         \
+    const cudaError_t status = (call);                                                         \
+    VT_CHECK(status == cudaSuccess, "cuda: {} failed: {}", #call, cudaGetErrorString(status)); \
   } while (false)
 
 /// The stream that the library works on in this thread.
@@ -25,8 +25,8 @@ template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             Arguments... arguments) {
   if (shared_bytes > 48 * 1024) {
-    CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+    CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared_bytes)));
   }
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   CUDA_CHECK(cudaGetLastError());

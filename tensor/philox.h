@@ -29,7 +29,16 @@ VT_HD inline PhiloxBlock philox4x32_10(PhiloxBlock counter, std::uint32_t key0, 
 }
 
 /// What a random number is for. Two purposes never share a number, even under the same seed.
-enum class Purpose : std::uint16_t { test, initialization, dropout, drop_path, shuffle, augmentation, mixing, generated_data };
+enum class Purpose : std::uint16_t {
+  test,
+  initialization,
+  dropout,
+  drop_path,
+  shuffle,
+  augmentation,
+  mixing,
+  generated_data
+};
 
 /// One stream of random numbers: element `index` is computed, not iterated to.
 struct Random {
@@ -57,12 +66,12 @@ class RandomSequence {
   RandomSequence(std::uint64_t seed, Purpose purpose, std::uint64_t stream = 0) : random_{seed, purpose, stream} {}
 
   std::uint32_t bits() { return random_.bits(next_++); }
-  double uniform() { return bits() * 0x1p-32; }                                      // [0, 1)
+  double uniform() { return bits() * 0x1p-32; }                                       // [0, 1)
   double uniform(double low, double high) { return low + (high - low) * uniform(); }  // [low, high)
-  std::int64_t integer(std::int64_t count);                                          // 0 ... count - 1, unbiased
+  std::int64_t integer(std::int64_t count);                                           // 0 ... count - 1, unbiased
   bool chance(double probability) { return uniform() < probability; }
-  double normal();                      // mean 0, standard deviation 1 (Box-Muller, one of the pair)
-  double gamma(double shape);           // scale 1 (Marsaglia and Tsang 2000)
+  double normal();             // mean 0, standard deviation 1 (Box-Muller, one of the pair)
+  double gamma(double shape);  // scale 1 (Marsaglia and Tsang 2000)
   double beta(double a, double b);
 
  private:

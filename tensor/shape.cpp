@@ -68,8 +68,8 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, std::string_view op) {
   for (int d = 0; d < shorter.size(); ++d) {
     const std::int64_t x = longer[lead + d], y = shorter[d];
     VT_CHECK(x == y || x == 1 || y == 1,
-             "{}: shapes {} and {} do not broadcast: sizes {} and {} differ, expected equal sizes or 1", op, to_string(a),
-             to_string(b), x, y);
+             "{}: shapes {} and {} do not broadcast: sizes {} and {} differ, expected equal sizes or 1", op,
+             to_string(a), to_string(b), x, y);
     result[lead + d] = x == 1 ? y : x;
   }
   return result;

@@ -12,8 +12,7 @@ namespace vitrine {
 
 class Storage {
  public:
-  Storage(std::size_t bytes, Device device)
-      : data_(allocate(bytes, device)), bytes_(bytes), device_(device) {}
+  Storage(std::size_t bytes, Device device) : data_(allocate(bytes, device)), bytes_(bytes), device_(device) {}
   ~Storage() { deallocate(data_, bytes_, device_); }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;

@@ -26,8 +26,8 @@ void* Tensor::raw_data() const {
 }
 
 void* Tensor::checked_data(DType wanted) const {
-  VT_CHECK(wanted == dtype_, "data: asked for {}, expected {}, the dtype of the tensor {}", name_of(wanted), name_of(dtype_),
-           to_string(shape_));
+  VT_CHECK(wanted == dtype_, "data: asked for {}, expected {}, the dtype of the tensor {}", name_of(wanted),
+           name_of(dtype_), to_string(shape_));
   return raw_data();
 }
 
@@ -106,8 +106,8 @@ Tensor cast_data(const Tensor& x, DType dtype) {
 Tensor to_device(const Tensor& x, Device device) {
   if (x.device() == device) return x.detach();
   VT_CHECK(device.is_cpu() || device.index < cuda_device_count(),
-           "to_device: device is {}, expected one of the {} CUDA devices that can be used here, or cpu", to_string(device),
-           cuda_device_count());
+           "to_device: device is {}, expected one of the {} CUDA devices that can be used here, or cpu",
+           to_string(device), cuda_device_count());
   Tensor result = empty(x.shape(), x.dtype(), device);
   copy_into(result, x);
   return result;

@@ -14,8 +14,8 @@ using Tensors = std::vector<Tensor>;
 
 /// One call of an op on concrete inputs.
 struct OpCase {
-  std::string name;   // what is special: "broadcast", "odd sizes", "fully masked row"
-  Tensors inputs;     // f64 (checked by gradcheck) or index/bool (passed through); the drivers cast f64 to f32 and bf16
+  std::string name;  // what is special: "broadcast", "odd sizes", "fully masked row"
+  Tensors inputs;    // f64 (checked by gradcheck) or index/bool (passed through); the drivers cast f64 to f32 and bf16
   std::function<Tensor(const Tensors&)> call;  // the op itself, with the case's attributes bound
   /// The same once more as naive loops in f64 on the CPU, written from the formula and from no op of ours.
   std::function<Tensor(const Tensors&)> reference;

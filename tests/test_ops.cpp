@@ -1,0 +1,63 @@
+// Runs every row of the op table through every driver, and checks that no op of ops.h lacks a row.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <regex>
+#include <set>
+
+#include "tests/op_drivers.h"
+
+namespace vitrine {
+namespace {
+
+class OpTable : public testing::TestWithParam<std::size_t> {
+ protected:
+  const OpRow& row() const { return op_table()[GetParam()]; }
+
+  static void expect_none_failed(const OpCheck& check) {
+    EXPECT_EQ(check.failed, 0) << check.op << ": " << check.failed << " of " << check.cases << " failed; worst "
+                               << check.worst_relative_error << " at " << check.where;
+  }
+};
+
+TEST_P(OpTable, HasCases) { EXPECT_GE(row().cases().size(), 3u); }
+
+TEST_P(OpTable, ValuesInF64) {
+  const OpCheck check = check_op_values(row(), DType::f64);
+  EXPECT_GT(check.cases, 0);
+  expect_none_failed(check);
+}
+TEST_P(OpTable, ValuesInF32) { expect_none_failed(check_op_values(row(), DType::f32)); }
+TEST_P(OpTable, ValuesInBf16) { expect_none_failed(check_op_values(row(), DType::bf16)); }
+TEST_P(OpTable, Layouts) { expect_none_failed(check_op_layouts(row())); }
+TEST_P(OpTable, Gradients) {
+  const OpCheck check = check_op_gradients(row());
+  EXPECT_EQ(check.cases > 0, row().differentiable);
+  expect_none_failed(check);
+}
+TEST_P(OpTable, SecondDerivatives) { expect_none_failed(check_op_second_derivatives(row())); }
+TEST_P(OpTable, Determinism) { expect_none_failed(check_op_determinism(row())); }
+TEST_P(OpTable, Errors) {
+  const OpCheck check = check_op_errors(row());
+  EXPECT_GT(check.cases, 0) << "every op rejects something; the row lists none of it";
+  expect_none_failed(check);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OpTable, testing::Range(std::size_t{0}, op_table().size()),
+                         [](const auto& info) { return op_table()[info.param].op; });
+
+TEST(OpTableCompleteness, EveryPublicOpHasOneRow) {
+  std::ifstream header(VITRINE_SOURCE_DIR "/ops/ops.h");
+  ASSERT_TRUE(header) << "cannot read ops/ops.h";
+  const std::regex declaration(R"(^(?:Tensor|std::vector<Tensor>) (\w+)\()");
+  std::set<std::string> declared, rows;
+  for (std::string line; std::getline(header, line);) {
+    if (std::smatch match; std::regex_search(line, match, declaration)) declared.insert(match[1]);
+  }
+  EXPECT_GT(declared.size(), 50u);
+  for (const OpRow& row : op_table()) EXPECT_TRUE(rows.insert(row.op).second) << "two rows for " << row.op;
+  EXPECT_EQ(declared, rows);
+}
+
+}  // namespace
+}  // namespace vitrine
