@@ -14,22 +14,20 @@
 // reads it there), `index` the element's row-major position among the reduced dims.
 //
 // Floating-point sums depend on the order of addition, and the compiler may not change it. So the order is chosen here:
-// `reduction_lanes` interleaved partial results per row (the compiler keeps them in vector registers), chunks whose
-// length depends on the shape alone, and a pairwise tree over lanes and chunks. That is fast, more accurate than one
-// long sum, and gives the same bits for any number of threads.
+// the lanes of ops/lanes.h within a row, chunks whose length depends on the shape alone, and a pairwise tree over lanes
+// and chunks. That is fast, more accurate than one long sum, and gives the same bits for any number of threads.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
+#include "ops/lanes.h"
 #include "tensor/launch.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"
 
 namespace vitrine {
-
-inline constexpr int reduction_lanes = 32;
 
 /// How a tensor is read by a reduction: which offsets make one result, and in which pieces the work is done.
 struct ReduceLayout {
@@ -62,39 +60,19 @@ inline std::int64_t element_offset(const StridedLoop<1>& loop, std::int64_t inde
   return offset[0] + index % loop.row_length() * loop.row_stride(0);
 }
 
-/// Merges states[0 ... count-1], a distance of `step` apart, into states[0], as a balanced tree.
-template <class Reducer, class State>
-VT_HD void combine_tree(State* states, std::int64_t count, std::int64_t step, const Reducer& reducer) {
-  for (std::int64_t width = 1; width < count; width *= 2) {
-    for (std::int64_t i = 0; i + width < count; i += 2 * width) {
-      states[i * step] = reducer.combine(states[i * step], states[(i + width) * step]);
-    }
-  }
-}
-
 /// One run of `count` elements, `stride` apart, whose first is the result's `first`-th element.
 template <class T, class Reducer>
 typename Reducer::State reduce_run(const T* x, std::int64_t stride, std::int64_t count, const Reducer& reducer,
                                    std::int64_t output, std::int64_t first) {
-  typename Reducer::State lanes[reduction_lanes];
-  for (auto& lane : lanes) lane = reducer.identity();
-  std::int64_t i = 0;
-  if (stride == 1) {  // the compiler turns this loop over lanes into a few vector instructions
-    for (; i + reduction_lanes <= count; i += reduction_lanes) {
-      for (int l = 0; l < reduction_lanes; ++l) {
-        const auto value = static_cast<Compute<T>>(x[i + l]);
-        lanes[l] = reducer.combine(lanes[l], reducer.map(value, output, first + i + l));
-      }
-    }
-  }
-  for (; i < count; ++i) {
-    auto& lane = lanes[i % reduction_lanes];
-    lane = reducer.combine(lane, reducer.map(static_cast<Compute<T>>(x[i * stride]), output, first + i));
-  }
-  for (int width = reduction_lanes / 2; width > 0; width /= 2) {
-    for (int l = 0; l < width; ++l) lanes[l] = reducer.combine(lanes[l], lanes[l + width]);
-  }
-  return lanes[0];
+  const auto combine = [&](auto a, auto b) { return reducer.combine(a, b); };
+  const auto map = [&](std::int64_t i, std::int64_t step) {
+    return reducer.map(static_cast<Compute<T>>(x[i * step]), output, first + i);
+  };
+  if (stride == 1)
+    return lane_reduce(
+        count, reducer.identity(), [&](auto i) { return map(i, 1); }, combine);
+  return lane_reduce(
+      count, reducer.identity(), [&](auto i) { return map(i, stride); }, combine);
 }
 
 /// Elements [begin, end) of one result, which starts at x.

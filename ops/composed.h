@@ -1,0 +1,25 @@
+// The compositions: what each fused op means, written with primitive ops alone. One definition serves three times: as the
+// explanation for a reader, as a reference in tests, and as the second derivative (the public op calls it when what the
+// tape records must be differentiable twice). Each is defined in its op's file.
+#pragma once
+
+#include "ops/ops.h"
+
+namespace vitrine {
+
+// ---- Softmax family (ops/softmax.cu) ----
+
+Tensor softmax_composed(const Tensor& x, int dim = -1);
+Tensor log_softmax_composed(const Tensor& x, int dim = -1);
+
+// ---- Normalisation (ops/layer_norm.cu) ----
+
+Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
+
+// ---- Losses (ops/cross_entropy.cu) ----
+
+Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double smoothing = 0);
+Tensor soft_cross_entropy_composed(const Tensor& logits, const Tensor& targets);
+Tensor binary_cross_entropy_composed(const Tensor& logits, const Tensor& targets);
+
+}  // namespace vitrine

@@ -1,0 +1,200 @@
+// Layer normalisation over the last dim. Ba, Kiros, Hinton, "Layer normalization" (2016), section 3.
+#include <cmath>
+#include <vector>
+
+#include "ops/composed.h"
+#include "ops/elementwise.h"
+#include "ops/lanes.h"
+#include "ops/ops.h"
+
+namespace vitrine {
+
+// ---- layer_norm: y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per row of x (..., D) ----
+//
+// The mean of a row far from zero is known only to within a rounding error of that size, which would spoil x - mean. So
+// the mean is kept as two numbers: `center`, its rounded value, and `rest`, the mean of x - center.
+
+namespace {
+
+enum Statistic { center, rest, rstd, statistic_count };  // rows of the tensor of statistics, (3, rows)
+
+template <class C>
+struct RowStatistics {
+  C center, rest, rstd;
+  VT_HD C normalize(C x) const { return ((x - center) - rest) * rstd; }
+};
+
+/// Statistics from the sums of (x - center) and (x - center)^2 over a row of D elements.
+template <class C>
+VT_HD RowStatistics<C> row_statistics(C middle, C sum, C sum_of_squares, C D, C epsilon) {
+  const C correction = sum / D;
+  C variance = sum_of_squares / D - correction * correction;
+  if (variance < 0) variance = 0;  // by rounding; NaN stays
+  return {middle, correction, 1 / std::sqrt(variance + epsilon)};
+}
+
+template <class C>
+VT_HD RowStatistics<C> read_statistics(const C* statistics, std::int64_t row, std::int64_t rows) {
+  return {statistics[center * rows + row], statistics[rest * rows + row], statistics[rstd * rows + row]};
+}
+
+template <class C>
+VT_HD void write_statistics(const RowStatistics<C>& s, C* statistics, std::int64_t row, std::int64_t rows) {
+  statistics[center * rows + row] = s.center;
+  statistics[rest * rows + row] = s.rest;
+  statistics[rstd * rows + row] = s.rstd;
+}
+
+/// Rows per task of parallel_for, and per partial sum of dweight and dbias: about 2^14 elements.
+std::int64_t rows_per_chunk(std::int64_t D) { return std::clamp<std::int64_t>((1 << 14) / D, 1, 256); }
+
+}  // namespace
+
+// ---- CPU: two passes over each row, which stays in the first-level cache ----
+
+namespace {
+
+template <class T, class C = Compute<T>>
+RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
+  const C middle = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]); }) / static_cast<C>(D);
+  const C sum = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]) - middle; });
+  const C sum_of_squares = lane_sum<C>(D, [&](auto i) {
+    const C difference = static_cast<C>(x[i]) - middle;
+    return difference * difference;
+  });
+  return row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
+}
+
+template <class T, class C = Compute<T>>
+void layer_norm_cpu(const T* x, const T* weight, const T* bias, T* y, C* statistics, std::int64_t rows, std::int64_t D,
+                    double epsilon) {
+  parallel_for(rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const T* __restrict in = x + row * D;
+      T* __restrict out = y + row * D;
+      const auto s = measure_row(in, D, static_cast<C>(epsilon));
+      write_statistics(s, statistics, row, rows);
+      for (std::int64_t i = 0; i < D; ++i) {
+        out[i] =
+            static_cast<T>(s.normalize(static_cast<C>(in[i])) * static_cast<C>(weight[i]) + static_cast<C>(bias[i]));
+      }
+    }
+  });
+}
+
+/// One chunk of rows of the backward: dx, and this chunk's sums of dy n and dy, each (D). dx, dweight, dbias may be null.
+template <class T, class C = Compute<T>>
+void layer_norm_backward_chunk(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* dweight,
+                               C* dbias, std::int64_t begin, std::int64_t end, std::int64_t rows, std::int64_t D) {
+  std::vector<C> buffer(static_cast<std::size_t>(4 * D));  // of one row: n, g = dy weight; of all rows: dweight, dbias
+  C* __restrict n = buffer.data();
+  C* __restrict g = n + D;
+  C* __restrict dweight_sum = g + D;
+  C* __restrict dbias_sum = dweight_sum + D;
+  for (std::int64_t row = begin; row < end; ++row) {
+    const auto s = read_statistics(statistics, row, rows);
+    const T* __restrict in = x + row * D;
+    const T* __restrict dout = dy + row * D;
+    for (std::int64_t i = 0; i < D; ++i) {
+      const C dy_i = static_cast<C>(dout[i]);
+      n[i] = s.normalize(static_cast<C>(in[i]));
+      g[i] = dy_i * static_cast<C>(weight[i]);
+      dweight_sum[i] += dy_i * n[i];
+      dbias_sum[i] += dy_i;
+    }
+    if (!dx) continue;
+    const C mean_g = lane_sum<C>(D, [&](auto i) { return g[i]; }) / static_cast<C>(D);
+    const C mean_gn = lane_sum<C>(D, [&](auto i) { return g[i] * n[i]; }) / static_cast<C>(D);
+    T* __restrict din = dx + row * D;
+    for (std::int64_t i = 0; i < D; ++i) din[i] = static_cast<T>(s.rstd * (g[i] - mean_g - n[i] * mean_gn));
+  }
+  std::copy(dweight_sum, dweight_sum + D, dweight);
+  std::copy(dbias_sum, dbias_sum + D, dbias);
+}
+
+/// partial is (chunks, 2, D): the sums for dweight and dbias of every chunk.
+template <class T, class C = Compute<T>>
+void layer_norm_backward_cpu(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* partial,
+                             std::int64_t rows, std::int64_t D) {
+  const std::int64_t grain = rows_per_chunk(D);
+  parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    C* sums = partial + begin / grain * 2 * D;
+    layer_norm_backward_chunk(x, weight, dy, statistics, dx, sums, sums + D, begin, end, rows, D);
+  });
+}
+
+}  // namespace
+
+// ---- The op ----
+
+namespace {
+
+/// Gradients of one layer_norm. All tensors are row-major; dx is made only if `wants_dx`.
+struct LayerNormGradients {
+  Tensor dx, dweight, dbias;
+};
+
+LayerNormGradients layer_norm_backward(const Tensor& x, const Tensor& weight, const Tensor& statistics,
+                                       const Tensor& dy, bool wants_dx) {
+  const std::int64_t D = x.size(-1), rows = statistics.size(1);
+  LayerNormGradients result;
+  if (wants_dx) result.dx = empty_like(x);
+  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor partial = empty({rows > 0 ? chunk_count(rows, rows_per_chunk(D)) : 0, 2, D}, dtype_of<C>(), x.device());
+    layer_norm_backward_cpu<T>(x.data<T>(), weight.data<T>(), dy.data<T>(), statistics.data<C>(),
+                               wants_dx ? result.dx.data<T>() : nullptr, partial.data<C>(), rows, D);
+    const Tensor sums = cast(sum(partial, {0}), x.dtype());  // (2, D)
+    result.dweight = select(sums, 0, 0);
+    result.dbias = select(sums, 0, 1);
+  });
+  return result;
+}
+
+void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  check_operands("layer_norm", x, weight, bias);
+  VT_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "layer_norm: x has shape {}, expected a last dimension of at least 1",
+           to_string(x.shape()));
+  VT_CHECK(epsilon >= 0, "layer_norm: epsilon is {}, expected at least 0", epsilon);
+  VT_CHECK(x.device().is_cpu(), "layer_norm: x is on {}, expected cpu", to_string(x.device()));
+  const auto check_size = [&](const char* name, const Tensor& parameter) {
+    VT_CHECK(parameter.shape() == Shape{x.size(-1)},
+             "layer_norm: {} has shape {}, expected ({}) = last dimension of x {}", name, to_string(parameter.shape()),
+             x.size(-1), to_string(x.shape()));
+  };
+  check_size("weight", weight);
+  check_size("bias", bias);
+}
+
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  check_layer_norm(x, weight, bias, epsilon);
+  if (is_recording_twice()) return layer_norm_composed(x, weight, bias, epsilon);
+  const std::int64_t D = x.size(-1), rows = x.numel() / D;
+  const Tensor x_rows = contiguous_data(x), w = contiguous_data(weight), b = contiguous_data(bias);
+  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  Tensor statistics;
+  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
+    layer_norm_cpu<T>(x_rows.data<T>(), w.data<T>(), b.data<T>(), y.data<T>(), statistics.data<C>(), rows, D, epsilon);
+  });
+  return record(
+      "layer_norm", y, {x, weight, bias},
+      [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics](const Tensor& dy, Chain& chain) {
+        const auto d = layer_norm_backward(contiguous_data(*x), contiguous_data(*w), statistics, contiguous_data(dy),
+                                           chain.wants(0));
+        if (chain.wants(0)) chain.add(0, d.dx);
+        if (chain.wants(1)) chain.add(1, d.dweight);
+        if (chain.wants(2)) chain.add(2, d.dbias);
+      });
+}
+
+Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const Tensor centered = x - mean(x, {-1}, true);
+  const Tensor variance = mean(square(centered), {-1}, true);
+  return centered * rsqrt(variance + epsilon) * weight + bias;
+}
+
+}  // namespace vitrine
