@@ -91,8 +91,9 @@ class Optimizer {
   void load_state(const OptimizerState& state);
 
  protected:
-  /// `moments`: names of the arenas of state, such as {"first_moment", "second_moment"}; they start at zero.
-  Optimizer(std::vector<ParameterGroup> groups, double learning_rate, std::vector<std::string> moments);
+  /// `name` opens error messages. `moments`: names of the arenas of state, such as {"first_moment"}; they start at zero.
+  Optimizer(std::string name, std::vector<ParameterGroup> groups, double learning_rate,
+            std::vector<std::string> moments);
 
   /// Updates `parameters` in `segments`. `step_count()` already counts this step; gradients are to be scaled by
   /// `gradient_scale`. All arenas have one dtype, f32 or f64, and one device.
@@ -114,13 +115,15 @@ class Optimizer {
   void build_arenas();
   Tensor view(const Tensor& arena, const Entry& entry) const;
   std::vector<ArenaSegment> segments() const;
-  [[noreturn]] void report_non_finite(double norm) const;
+  [[noreturn]] void report_non_finite() const;
 
+  std::string name_;
   std::vector<ParameterGroup> groups_;
   std::vector<Entry> entries_;
   std::vector<std::string> moment_names_;
-  double learning_rate_;
+  double learning_rate_ = 0;
   double gradient_scale_ = 1;
+  bool is_checked_ = false;  // clip has seen the gradients that are gathered now
   std::int64_t step_count_ = 0;
 };
 

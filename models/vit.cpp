@@ -1,0 +1,102 @@
+// The Vision Transformer: how it is put together, and its forward pass.
+#include "models/vit.h"
+
+#include <cmath>
+
+namespace vitrine {
+namespace {
+
+void check_config(const ViTConfig& c) {
+  VT_CHECK(c.patch > 0 && c.image > 0 && c.image % c.patch == 0,
+           "vit: image size {} is not a multiple of patch size {}", c.image, c.patch);
+  VT_CHECK(c.heads > 0 && c.dim > 0 && c.dim % c.heads == 0, "vit: dim {} is not a multiple of heads {}", c.dim,
+           c.heads);
+  VT_CHECK(c.channels > 0 && c.depth > 0 && c.classes >= 0 && c.representation >= 0 && c.mlp_ratio > 0,
+           "vit: channels {}, depth {}, classes {}, representation {}, mlp_ratio {}: expected channels, depth, "
+           "mlp_ratio > 0 "
+           "and classes, representation >= 0",
+           c.channels, c.depth, c.classes, c.representation, c.mlp_ratio);
+  VT_CHECK(c.global_pool == "token" || c.global_pool == "avg", "vit: global_pool is \"{}\", expected token or avg",
+           c.global_pool);
+  VT_CHECK(c.class_token || c.global_pool == "avg",
+           "vit: global_pool \"token\" without a class token, expected \"avg\" or class_token = true");
+}
+
+/// Of block i: 0 for the first, the full rate for the last, linear in between.
+double drop_path_rate(const ViTConfig& config, int block) {
+  return config.depth > 1 ? config.drop_path_rate * block / (config.depth - 1) : 0;
+}
+
+}  // namespace
+
+TransformerBlock TransformerBlock::make(const ViTConfig& config, double drop_path_rate, Initializer& init) {
+  VT_CHECK(drop_path_rate >= 0 && drop_path_rate < 1, "vit: drop_path_rate is {}, expected 0 <= rate < 1",
+           drop_path_rate);
+  const auto hidden = static_cast<std::int64_t>(static_cast<double>(config.dim) * config.mlp_ratio);
+  return {.norm1 = LayerNorm::make(config.dim, init, config.norm_epsilon),
+          .attn = MultiHeadAttention::make(config.dim, config.heads, init, config.drop_rate),
+          .norm2 = LayerNorm::make(config.dim, init, config.norm_epsilon),
+          .mlp = Mlp::make(config.dim, hidden, init, config.drop_rate),
+          .drop_path = {drop_path_rate}};
+}
+
+Tensor TransformerBlock::operator()(const Tensor& x, const Pass& pass) const {
+  const Tensor y = x + drop_path(attn(norm1(x), pass), pass);
+  return y + drop_path(mlp(norm2(y), pass), pass);
+}
+
+Tensor TanhLayer::operator()(const Tensor& x) const { return tanh(fc(x)); }
+
+VisionTransformer VisionTransformer::make(const ViTConfig& config, Initializer init) {
+  check_config(config);
+  init.linear_scheme = LinearScheme::truncated_normal;  // the patch embedding keeps its own
+  VisionTransformer model;
+  model.config = config;
+  if (config.class_token) model.cls_token = init.normal({1, 1, config.dim}, 1e-6);
+  model.pos_embed = init.truncated_normal({1, config.tokens(), config.dim}, 0.02);
+  model.pos_drop = {config.drop_rate};
+  model.patch_embed = PatchEmbed::make(config.channels, config.patch, config.dim, init);
+  for (int i = 0; i < config.depth; ++i) {
+    model.blocks.push_back(TransformerBlock::make(config, drop_path_rate(config, i), init));
+  }
+  auto& last_norm = config.global_pool == "avg" ? model.fc_norm : model.norm;
+  last_norm = LayerNorm::make(config.dim, init, config.norm_epsilon);
+  if (config.representation > 0) model.pre_logits = TanhLayer{Linear::make(config.dim, config.representation, init)};
+  const std::int64_t features = config.representation > 0 ? config.representation : config.dim;
+  if (config.classes > 0) model.head = Linear::make(features, config.classes, init);
+  return model;
+}
+
+Tensor VisionTransformer::forward_features(const Tensor& images, const Pass& pass) const {
+  VT_CHECK(images.dim() == 4 && images.size(1) == config.channels && images.size(2) == config.image &&
+               images.size(3) == config.image,
+           "vit: images have shape {}, expected (B, {}, {}, {})", to_string(images.shape()), config.channels,
+           config.image, config.image);
+  Tensor x = patch_embed(images);                                                     // (B, N, D)
+  if (cls_token) x = concat({expand(*cls_token, {x.size(0), 1, config.dim}), x}, 1);  // (B, N + 1, D)
+  x = pos_drop(x + pos_embed, pass);
+  for (const TransformerBlock& block : blocks) x = block(x, pass);
+  return norm ? (*norm)(x) : x;
+}
+
+Tensor VisionTransformer::forward_head(const Tensor& tokens) const {
+  Tensor x;  // (B, D)
+  if (config.global_pool == "token")
+    x = select(tokens, 1, 0);
+  else
+    x = mean(config.class_token ? slice(tokens, 1, 1, config.tokens()) : tokens, {1});
+  if (fc_norm) x = (*fc_norm)(x);
+  if (pre_logits) x = (*pre_logits)(x);
+  return head ? (*head)(x) : x;
+}
+
+Tensor VisionTransformer::operator()(const Tensor& images, const Pass& pass) const {
+  return forward_head(forward_features(images, pass));
+}
+
+const std::vector<std::string>& vit_no_decay() {
+  static const std::vector<std::string> names{"pos_embed", "cls_token"};
+  return names;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,45 @@
+// The update of stochastic gradient descent with momentum, written once for both devices.
+#include "optim/sgd.h"
+
+#include "optim/fused_update.h"
+
+namespace vitrine {
+namespace {
+
+/// One element: p, g, m. The moment starts at 0, so that the first step gives m = g.
+template <class T>
+struct SgdUpdate {
+  T gradient_scale, weight_decay, momentum, learning_rate;
+  bool nesterov;
+
+  VT_HD void operator()(T& p, T gradient, T& m) const {
+    const T g = gradient * gradient_scale + weight_decay * p;
+    m = momentum * m + g;
+    p -= learning_rate * (nesterov ? g + momentum * m : m);
+  }
+};
+
+}  // namespace
+
+Sgd::Sgd(std::vector<ParameterGroup> groups, SgdOptions options)
+    : Optimizer("sgd", std::move(groups), options.learning_rate, {"momentum"}), options_(options) {
+  VT_CHECK(options.momentum >= 0 && options.momentum < 1, "sgd: momentum is {}, expected [0, 1)", options.momentum);
+}
+
+void Sgd::update(const std::vector<ArenaSegment>& segments, double gradient_scale) {
+  dispatch_floating(parameters_.dtype(), "sgd", [&]<class T>(TypeTag<T>) {
+    if constexpr (!std::is_same_v<T, bfloat16>) {  // arenas are f32 or f64
+      for (const ArenaSegment& s : segments) {
+        const SgdUpdate<T> element{.gradient_scale = static_cast<T>(gradient_scale),
+                                   .weight_decay = static_cast<T>(s.weight_decay),
+                                   .momentum = static_cast<T>(options_.momentum),
+                                   .learning_rate = static_cast<T>(s.learning_rate),
+                                   .nesterov = options_.nesterov};
+        update_each(parameters_.device(), element, s.end - s.begin, parameters_.data<T>() + s.begin,
+                    std::as_const(gradients_).data<T>() + s.begin, moments_[0].data<T>() + s.begin);
+      }
+    }
+  });
+}
+
+}  // namespace vitrine
