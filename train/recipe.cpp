@@ -1,0 +1,247 @@
+// Recipes from and to text: words of a flag, nodes of a YAML file, lines of args.yaml.
+#include "train/recipe.h"
+
+#include <fmt/ranges.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "train/file.h"
+
+namespace vitrine {
+namespace {
+
+[[noreturn]] void refuse(const std::string& where, const std::string& value, const RecipeField& field) {
+  throw Error(fmt::format("{}: '{}' is not accepted, expected {}{}", where, value, field.accepts.text,
+                          nearest_hint(value, field.accepts.words)));
+}
+
+/// The whole of `word` as a number within the field's range.
+template <class T>
+T parse_number(const std::string& word, const RecipeField& field, const std::string& where) {
+  T value{};
+  const char* end = word.data() + word.size();
+  const auto [stop, failure] = std::from_chars(word.data(), end, value);
+  const bool fits = failure == std::errc() && stop == end && std::isfinite(static_cast<double>(value)) &&
+                    (!field.accepts.number || field.accepts.number(static_cast<double>(value)));
+  if (!fits) refuse(where, word, field);
+  return value;
+}
+
+/// Assigns the words to a member of any of the types that fields have.
+struct Assign {
+  Recipe& recipe;
+  const RecipeField& field;
+  const std::vector<std::string>& words;
+  const std::string& where;
+
+  const std::string& only() const {
+    if (words.size() != 1) refuse(where, fmt::format("{}", fmt::join(words, " ")), field);
+    return words[0];
+  }
+
+  template <class T>
+  void operator()(T Recipe::*member) const {
+    recipe.*member = parse_number<T>(only(), field, where);
+  }
+  void operator()(bool Recipe::*member) const {
+    if (!words.empty() && only() != "true" && only() != "false") refuse(where, only(), field);
+    recipe.*member = words.empty() || only() == "true";
+  }
+  void operator()(std::string Recipe::*member) const {
+    const std::string value = words.empty() ? "" : only();
+    const auto& known = field.accepts.words;
+    if (!known.empty() && !std::ranges::count(known, value)) refuse(where, value, field);
+    recipe.*member = value;
+  }
+  void operator()(std::optional<double> Recipe::*member) const {
+    recipe.*member = words.empty() ? std::nullopt : std::optional(parse_number<double>(only(), field, where));
+  }
+  void operator()(std::vector<double> Recipe::*member) const {
+    std::vector<double> values;
+    for (const std::string& word : words) values.push_back(parse_number<double>(word, field, where));
+    if (!std::ranges::count(field.accepts.counts, values.size())) {
+      refuse(where, fmt::format("{}", fmt::join(words, " ")), field);
+    }
+    recipe.*member = values;
+  }
+  void operator()(std::map<std::string, std::string> Recipe::*member) const {
+    std::map<std::string, std::string> values;
+    for (const std::string& word : words) {
+      const std::size_t equals = word.find('=');
+      if (equals == 0 || equals == std::string::npos || equals + 1 == word.size()) refuse(where, word, field);
+      values[word.substr(0, equals)] = word.substr(equals + 1);
+    }
+    recipe.*member = values;
+  }
+};
+
+const RecipeField* find_field(std::string_view name) {
+  const auto& fields = recipe_fields();
+  const auto found = std::ranges::find_if(fields, [&](const RecipeField& field) { return field.name == name; });
+  return found == fields.end() ? nullptr : &*found;
+}
+
+const RecipeField& known_field(std::string_view name, const std::string& where) {
+  const RecipeField* field = find_field(name);
+  if (!field) {
+    std::vector<std::string> names;
+    for (const RecipeField& known : recipe_fields()) names.push_back(known.name);
+    throw Error(fmt::format("{}: '{}' is not a setting of a recipe{}", where, name, nearest_hint(name, names)));
+  }
+  return *field;
+}
+
+/// A YAML value as the words that a flag would have.
+std::vector<std::string> words_of(const YAML::Node& value, const std::string& where) {
+  const auto scalar = [&](const YAML::Node& node) {
+    VT_CHECK(node.IsScalar(), "{}: expected a value, a list of values or name: value pairs", where);
+    return node.Scalar();
+  };
+  std::vector<std::string> words;
+  if (value.IsScalar()) words.push_back(value.Scalar());
+  if (value.IsSequence()) {
+    for (const YAML::Node& item : value) words.push_back(scalar(item));
+  }
+  if (value.IsMap()) {
+    for (const auto& pair : value) words.push_back(scalar(pair.first) + "=" + scalar(pair.second));
+  }
+  return words;  // none for null
+}
+
+YAML::Node parse_yaml(const std::filesystem::path& path) {
+  try {
+    return YAML::Load(read_text(path, 1 << 20));
+  } catch (const YAML::Exception& error) {
+    throw Error(fmt::format("{}:{}: not valid YAML: {}", path.string(), error.mark.line + 1, error.msg));
+  }
+}
+
+std::string shortest(double value) { return fmt::format("{}", value); }
+
+}  // namespace
+
+bool RecipeField::takes_many() const {
+  return std::holds_alternative<std::vector<double> Recipe::*>(member) ||
+         std::holds_alternative<std::map<std::string, std::string> Recipe::*>(member);
+}
+
+void set_field(Recipe& recipe, const RecipeField& field, const std::vector<std::string>& words,
+               const std::string& where) {
+  std::visit(Assign{recipe, field, words, where}, field.member);
+}
+
+void set_field(Recipe& recipe, std::string_view name, const std::vector<std::string>& words, const std::string& where) {
+  set_field(recipe, known_field(name, where), words, where);
+}
+
+Recipe read_recipe(const std::filesystem::path& path, Recipe base) {
+  const YAML::Node file = parse_yaml(path);
+  if (file.IsNull()) return base;
+  VT_CHECK(file.IsMap(), "{}:1: expected lines of the form `name: value`", path.string());
+  std::set<std::string> seen;
+  for (const auto& pair : file) {
+    const std::string line = fmt::format("{}:{}", path.string(), pair.first.Mark().line + 1);
+    VT_CHECK(pair.first.IsScalar(), "{}: expected a line of the form `name: value`", line);
+    std::string name = pair.first.Scalar();
+    std::ranges::replace(name, '_', '-');
+    const RecipeField& field = known_field(name, line);
+    VT_CHECK(seen.insert(name).second, "{}: {}: is set twice in this file", line, name);
+    const std::string where = fmt::format("{}: {}", line, name);
+    const bool is_null_number = pair.second.IsNull() && field.is_switch();
+    VT_CHECK(!is_null_number, "{}: is empty, expected {}", where, field.accepts.text);
+    set_field(base, field, words_of(pair.second, where), where);
+  }
+  return base;
+}
+
+std::string to_yaml(const Recipe& recipe) {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  for (const RecipeField& field : recipe_fields()) {
+    out << YAML::Key << field.name << YAML::Value;
+    std::visit(
+        [&](auto member) {
+          const auto& value = recipe.*member;
+          using T = std::remove_cvref_t<decltype(value)>;
+          if constexpr (std::is_same_v<T, double>) {
+            out << shortest(value);
+          } else if constexpr (std::is_same_v<T, std::optional<double>>) {
+            if (value)
+              out << shortest(*value);
+            else
+              out << YAML::Null;
+          } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+            out << YAML::Flow << YAML::BeginSeq;
+            for (const double x : value) out << shortest(x);
+            out << YAML::EndSeq;
+          } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
+            out << YAML::Flow << YAML::BeginMap;
+            for (const auto& [name, text] : value) out << YAML::Key << name << YAML::Value << text;
+            out << YAML::EndMap;
+          } else {
+            out << value;
+          }
+        },
+        field.member);
+  }
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+void check_recipe(const Recipe& recipe) {
+  VT_CHECK(recipe.dataset == "shapes" || !recipe.data_dir.empty(),
+           "--data-dir: is not given, expected a folder with images (or --dataset shapes)");
+  VT_CHECK(recipe.warmup_epochs <= recipe.epochs, "--warmup-epochs: is {}, expected at most --epochs, {}",
+           recipe.warmup_epochs, recipe.epochs);
+  const bool mixes = recipe.mixup > 0 || recipe.cutmix > 0;
+  VT_CHECK(!mixes || recipe.batch_size % 2 == 0, "--batch-size: is {}, expected an even number with mixup or cutmix",
+           recipe.batch_size);
+  VT_CHECK(recipe.scale[0] <= recipe.scale[1], "--scale: is {} {}, expected the smaller number first", recipe.scale[0],
+           recipe.scale[1]);
+  VT_CHECK(recipe.ratio[0] <= recipe.ratio[1], "--ratio: is {} {}, expected the smaller number first", recipe.ratio[0],
+           recipe.ratio[1]);
+  VT_CHECK(recipe.experiment.find('/') == std::string::npos && recipe.experiment != "." && recipe.experiment != "..",
+           "--experiment: is '{}', expected the name of a folder, without '/'", recipe.experiment);
+  const int starts = !recipe.initial_checkpoint.empty() + !recipe.pretrained_path.empty() + !recipe.resume.empty();
+  VT_CHECK(starts <= 1, "--resume, --initial-checkpoint, --pretrained-path: {} are given, expected at most one",
+           starts);
+}
+
+PeakRate peak_learning_rate(const Recipe& recipe) {
+  if (recipe.lr) return {*recipe.lr, fmt::format("{} = lr", *recipe.lr)};
+  double factor = static_cast<double>(recipe.total_batch()) / static_cast<double>(recipe.lr_base_size);
+  const bool root = recipe.lr_base_scale == "sqrt";
+  if (root) factor = std::sqrt(factor);
+  const double value = recipe.lr_base * factor;
+  return {value, fmt::format("{:.6g} = lr-base {} x {}total batch {} / lr-base-size {}{}", value, recipe.lr_base,
+                             root ? "sqrt(" : "", recipe.total_batch(), recipe.lr_base_size, root ? ")" : "")};
+}
+
+std::string nearest_hint(std::string_view name, const std::vector<std::string>& names) {
+  // Levenshtein's distance, one row of the table at a time.
+  const auto distance = [&](const std::string& other) {
+    std::vector<std::size_t> row(other.size() + 1);
+    for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
+    for (std::size_t i = 0; i < name.size(); ++i) {
+      std::size_t diagonal = std::exchange(row[0], i + 1);
+      for (std::size_t j = 0; j < other.size(); ++j) {
+        const std::size_t change = diagonal + (name[i] != other[j]);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({change, row[j] + 1, diagonal + 1});
+      }
+    }
+    return row.back();
+  };
+  std::size_t best = std::max<std::size_t>(1, name.size() / 3) + 1;
+  std::string nearest;
+  for (const std::string& other : names) {
+    if (const std::size_t d = distance(other); d < best && !other.empty()) best = d, nearest = other;
+  }
+  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
+}
+
+}  // namespace vitrine
