@@ -8,6 +8,13 @@
 #include "tensor/strided.h"
 
 namespace vitrine {
+namespace {
+
+void check_defined(const char* op, const Tensor& x) {
+  VT_CHECK(x.defined(), "{}: the tensor is undefined, expected one that was created or returned by an op", op);
+}
+
+}  // namespace
 
 // ---- reshape: the same elements in row-major order under another shape; dx = reshape(dy, shape of x) ----
 
@@ -57,6 +64,7 @@ std::optional<Strides> reshaped_strides(const Tensor& x, const Shape& shape) {
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
+  check_defined("reshape", x);
   const Shape wanted = resolve_shape(x, shape);
   const std::optional<Strides> strides = reshaped_strides(x, wanted);
   Tensor y =
@@ -86,6 +94,7 @@ Tensor flatten(const Tensor& x, int first, int last) {
 // ---- permute: dim d of y is dim order[d] of x; dx = dy, permuted back ----
 
 Tensor permute(const Tensor& x, const Dims& order) {
+  check_defined("permute", x);
   VT_CHECK(order.size() == x.dim(), "permute: order {} has {} dims, expected {}, those of x {}", to_string(order),
            order.size(), x.dim(), to_string(x.shape()));
   Shape shape;
@@ -108,6 +117,7 @@ Tensor permute(const Tensor& x, const Dims& order) {
 // ---- transpose: two dims change places; dx = dy, transposed ----
 
 Tensor transpose(const Tensor& x, int dim0, int dim1) {
+  check_defined("transpose", x);
   dim0 = normalize_dim(dim0, x.dim(), "transpose");
   dim1 = normalize_dim(dim1, x.dim(), "transpose");
   Shape shape = x.shape();
@@ -123,6 +133,7 @@ Tensor transpose(const Tensor& x, int dim0, int dim1) {
 // ---- expand: dims of size 1, and new ones in front, are repeated with stride 0; dx = dy summed over the repetitions ----
 
 Tensor expand(const Tensor& x, const Shape& shape) {
+  check_defined("expand", x);
   VT_CHECK(shape.size() >= x.dim() && broadcast_shapes(x.shape(), shape, "expand") == shape,
            "expand: x {} cannot become {}, expected a shape that x broadcasts to", to_string(x.shape()),
            to_string(shape));
@@ -135,6 +146,7 @@ Tensor expand(const Tensor& x, const Shape& shape) {
 // ---- unsqueeze, squeeze: a dim of size 1 appears or disappears; dx = the other of the two ----
 
 Tensor unsqueeze(const Tensor& x, int dim) {
+  check_defined("unsqueeze", x);
   dim = normalize_dim(dim, x.dim() + 1, "unsqueeze");
   Shape shape = x.shape();
   Strides strides = x.strides();
@@ -147,6 +159,7 @@ Tensor unsqueeze(const Tensor& x, int dim) {
 }
 
 Tensor squeeze(const Tensor& x, int dim) {
+  check_defined("squeeze", x);
   dim = normalize_dim(dim, x.dim(), "squeeze");
   VT_CHECK(x.shape()[dim] == 1, "squeeze: dim {} of x {} has size {}, expected 1", dim, to_string(x.shape()),
            x.shape()[dim]);
@@ -191,6 +204,7 @@ Tensor slice_backward(const Tensor& x, const Shape& shape, const Range& range) {
 }  // namespace
 
 Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t stop, std::int64_t step) {
+  check_defined("slice", x);
   dim = normalize_dim(dim, x.dim(), "slice");
   const std::int64_t size = x.shape()[dim];
   VT_CHECK(step >= 1, "slice: step is {}, expected 1 or more", step);
@@ -199,9 +213,8 @@ Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t stop, st
              -size, size, dim, to_string(x.shape()));
     return value < 0 ? value + size : value;
   };
-  const Range range{dim, position("start", start), position("stop", stop), step};
-  VT_CHECK(range.start <= range.stop, "slice: start {} lies behind stop {} in dim {} of x {}, expected start <= stop",
-           start, stop, dim, to_string(x.shape()));
+  const std::int64_t first = position("start", start);
+  const Range range{dim, first, std::max(first, position("stop", stop)), step};
   return record("slice", slice_view(x, range), {x}, [shape = x.shape(), range](const Tensor& dy, Chain& chain) {
     if (chain.wants(0)) chain.add(0, slice_backward(dy, shape, range));
   });
@@ -230,6 +243,7 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim) {
 // ---- contiguous, cast, to: the same values in another layout, dtype or place; x itself where nothing changes ----
 
 Tensor contiguous(const Tensor& x) {
+  check_defined("contiguous", x);
   if (x.is_contiguous()) return x;
   return record("contiguous", clone(x), {x}, [](const Tensor& dy, Chain& chain) {
     if (chain.wants(0)) chain.add(0, dy);
@@ -237,6 +251,7 @@ Tensor contiguous(const Tensor& x) {
 }
 
 Tensor cast(const Tensor& x, DType dtype) {
+  check_defined("cast", x);
   if (x.dtype() == dtype) return x;
   const Tensor y = cast_data(x, dtype);
   if (!is_floating(x.dtype()) || !is_floating(dtype)) return y;
@@ -246,6 +261,7 @@ Tensor cast(const Tensor& x, DType dtype) {
 }
 
 Tensor to(const Tensor& x, Device device) {
+  check_defined("to", x);
   if (x.device() == device) return x;
   return record("to", to_device(x, device), {x}, [from = x.device()](const Tensor& dy, Chain& chain) {
     if (chain.wants(0)) chain.add(0, to(dy, from));
