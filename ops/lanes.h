@@ -15,12 +15,11 @@ namespace vitrine {
 
 inline constexpr int lane_count = 32;
 
-/// Joins the lanes in a balanced tree; the result is in lanes[0].
-template <class State, class Combine>
+/// Joins the lanes in a balanced tree; the result is in lanes[0]. The width is a constant for the vectoriser's sake.
+template <int width = lane_count / 2, class State, class Combine>
 void join_lanes(State (&lanes)[lane_count], const Combine& combine) {
-  for (int width = lane_count / 2; width > 0; width /= 2) {
-    for (int l = 0; l < width; ++l) lanes[l] = combine(lanes[l], lanes[l + width]);
-  }
+  for (int l = 0; l < width; ++l) lanes[l] = combine(lanes[l], lanes[l + width]);
+  if constexpr (width > 1) join_lanes<width / 2>(lanes, combine);
 }
 
 /// term(0) combined with ... term(count - 1), starting from `identity`. `term` must have no side effects.

@@ -82,44 +82,44 @@ void layer_norm_cpu(const T* x, const T* weight, const T* bias, T* y, C* statist
   });
 }
 
-/// One chunk of rows of the backward: dx, and this chunk's sums of dy n and dy, each (D). dx, dweight, dbias may be null.
-template <class T, class C = Compute<T>>
-void layer_norm_backward_chunk(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* dweight,
-                               C* dbias, std::int64_t begin, std::int64_t end, std::int64_t rows, std::int64_t D) {
-  std::vector<C> buffer(static_cast<std::size_t>(4 * D));  // of one row: n, g = dy weight; of all rows: dweight, dbias
-  C* __restrict n = buffer.data();
-  C* __restrict g = n + D;
-  C* __restrict dweight_sum = g + D;
-  C* __restrict dbias_sum = dweight_sum + D;
-  for (std::int64_t row = begin; row < end; ++row) {
-    const auto s = read_statistics(statistics, row, rows);
-    const T* __restrict in = x + row * D;
-    const T* __restrict dout = dy + row * D;
-    for (std::int64_t i = 0; i < D; ++i) {
-      const C dy_i = static_cast<C>(dout[i]);
-      n[i] = s.normalize(static_cast<C>(in[i]));
-      g[i] = dy_i * static_cast<C>(weight[i]);
-      dweight_sum[i] += dy_i * n[i];
-      dbias_sum[i] += dy_i;
-    }
-    if (!dx) continue;
-    const C mean_g = lane_sum<C>(D, [&](auto i) { return g[i]; }) / static_cast<C>(D);
-    const C mean_gn = lane_sum<C>(D, [&](auto i) { return g[i] * n[i]; }) / static_cast<C>(D);
-    T* __restrict din = dx + row * D;
-    for (std::int64_t i = 0; i < D; ++i) din[i] = static_cast<T>(s.rstd * (g[i] - mean_g - n[i] * mean_gn));
+/// n and g = dy weight of one row, and its part of dweight and dbias. All (D), none overlapping: `__restrict` on the
+/// parameters is what lets the compiler vectorise a loop with so many arrays.
+template <class T, class C>
+void layer_norm_backward_row(const T* __restrict x, const T* __restrict weight, const T* __restrict dy, C* __restrict n,
+                             C* __restrict g, C* __restrict dweight, C* __restrict dbias, RowStatistics<C> s,
+                             std::int64_t D) {
+  for (std::int64_t i = 0; i < D; ++i) {
+    const C dy_i = static_cast<C>(dy[i]), n_i = s.normalize(static_cast<C>(x[i]));
+    n[i] = n_i;
+    g[i] = dy_i * static_cast<C>(weight[i]);
+    dweight[i] += dy_i * n_i;
+    dbias[i] += dy_i;
   }
-  std::copy(dweight_sum, dweight_sum + D, dweight);
-  std::copy(dbias_sum, dbias_sum + D, dbias);
 }
 
-/// partial is (chunks, 2, D): the sums for dweight and dbias of every chunk.
+/// dx = rstd (g - mean(g) - n mean(g n)) of one row.
+template <class T, class C>
+void layer_norm_dx_row(const C* __restrict n, const C* __restrict g, T* __restrict dx, C rstd, std::int64_t D) {
+  const C mean_g = lane_sum<C>(D, [=](auto i) { return g[i]; }) / static_cast<C>(D);
+  const C mean_gn = lane_sum<C>(D, [=](auto i) { return g[i] * n[i]; }) / static_cast<C>(D);
+  for (std::int64_t i = 0; i < D; ++i) dx[i] = static_cast<T>(rstd * (g[i] - mean_g - n[i] * mean_gn));
+}
+
+/// partial is (chunks, 2, D): every chunk's sums of dy n and dy, for dweight and dbias. dx may be null.
 template <class T, class C = Compute<T>>
 void layer_norm_backward_cpu(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* partial,
                              std::int64_t rows, std::int64_t D) {
   const std::int64_t grain = rows_per_chunk(D);
   parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    C* sums = partial + begin / grain * 2 * D;
-    layer_norm_backward_chunk(x, weight, dy, statistics, dx, sums, sums + D, begin, end, rows, D);
+    C* dweight = partial + begin / grain * 2 * D;
+    C* dbias = dweight + D;
+    std::fill(dweight, dweight + 2 * D, C(0));
+    std::vector<C> n(static_cast<std::size_t>(D)), g(n);
+    for (std::int64_t row = begin; row < end; ++row) {
+      const auto s = read_statistics(statistics, row, rows);
+      layer_norm_backward_row(x + row * D, weight, dy + row * D, n.data(), g.data(), dweight, dbias, s, D);
+      if (dx) layer_norm_dx_row(n.data(), g.data(), dx + row * D, s.rstd, D);
+    }
   });
 }
 
