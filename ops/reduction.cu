@@ -1,6 +1,8 @@
 // Reductions over any dims: sum, mean, amax, amin, var, logsumexp, argmax, and sum_to, the reverse of broadcasting.
+#include <cmath>
 #include <limits>
 
+#include "ops/math.h"
 #include "ops/ops.h"
 #include "ops/reduce.h"
 
@@ -150,6 +152,170 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
   return record("mean", y, {x}, [shape = x.shape(), over, count](const Tensor& dy, Chain& chain) {
     if (chain.wants(0)) chain.add(0, expand_back(mul(dy, 1 / count), shape, over));
   });
+}
+
+// ---- amax, amin: y = the largest or smallest; NaN wins. dy is shared equally by all elements that equal y. ----
+
+namespace {
+
+/// sign is 1 for the largest, -1 for the smallest.
+template <class C, int sign>
+struct Extreme {
+  using State = C;
+  VT_HD State identity() const {
+    using Limits = std::numeric_limits<C>;
+    if constexpr (Limits::has_infinity) return -sign * Limits::infinity();
+    return sign > 0 ? Limits::lowest() : Limits::max();
+  }
+  VT_HD State map(C x, std::int64_t, std::int64_t) const { return x; }
+  VT_HD State combine(State a, State b) const { return (sign > 0 ? a > b : a < b) || a != a ? a : b; }
+  VT_HD C finish(State total, std::int64_t) const { return total; }
+};
+
+void check_not_empty(const Tensor& x, const Dims& dims, const char* op) {
+  VT_CHECK(reduced_count(x.shape(), dims) > 0, "{}: x has shape {}, expected at least one element along dims {}", op,
+           to_string(x.shape()), to_string(dims));
+}
+
+template <int sign>
+Tensor extreme(const Tensor& x, const Dims& dims, bool keepdim, const char* op) {
+  const Dims over = reduced_dims(x, dims, op);
+  check_not_empty(x, over, op);
+  Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
+  dispatch_numeric(x.dtype(), op,
+                   [&]<class T>(TypeTag<T>) { reduce<T, T>(x, over, y, Extreme<Compute<T>, sign>{}, op); });
+  return record(op, y, {x}, [x = Saved(x, op), y = Saved(y, op), over](const Tensor& dy, Chain& chain) {
+    const Tensor is_extreme = cast(equal(*x, expand_back(*y, x->shape(), over)), x->dtype());
+    const Tensor share = reshape(dy, reduced_shape(x->shape(), over, true)) / sum(is_extreme, over, true);
+    chain.add(0, is_extreme * share);
+  });
+}
+
+}  // namespace
+
+Tensor amax(const Tensor& x, const Dims& dims, bool keepdim) { return extreme<1>(x, dims, keepdim, "amax"); }
+
+Tensor amin(const Tensor& x, const Dims& dims, bool keepdim) { return extreme<-1>(x, dims, keepdim, "amin"); }
+
+// ---- var: y = sum (x - mean)^2 / (count - correction); dx = 2 dy (x - mean) / (count - correction) ----
+//
+// The mean is kept as two numbers, its rounded value and the mean of what remains, as in layer_norm.
+
+namespace {
+
+/// The mean of x - center, where center holds one number per result.
+template <class C>
+struct MeanDifference : Mean<C> {
+  const C* center;
+  VT_HD C map(C x, std::int64_t output, std::int64_t) const { return x - center[output]; }
+};
+
+template <class C>
+struct SumOfSquares : Sum<C> {
+  const C *center, *rest;
+  C divisor;
+  VT_HD C map(C x, std::int64_t output, std::int64_t) const {
+    const C difference = (x - center[output]) - rest[output];
+    return difference * difference;
+  }
+  VT_HD C finish(C total, std::int64_t) const { return total / divisor; }
+};
+
+}  // namespace
+
+Tensor var(const Tensor& x, const Dims& dims, bool keepdim, int correction) {
+  const Dims over = reduced_dims(x, dims, "var");
+  const auto count = static_cast<double>(reduced_count(x.shape(), over));
+  VT_CHECK(correction >= 0 && count > correction,
+           "var: correction is {} for {} elements along dims {} of x {}, expected 0 <= correction < elements",
+           correction, count, to_string(over), to_string(x.shape()));
+  Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
+  dispatch_floating(x.dtype(), "var", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor center = empty({y.numel()}, dtype_of<C>(), x.device()), rest = empty_like(center);
+    const Mean<C> mean_of{{}, static_cast<C>(count)};
+    reduce<T, C>(x, over, center, mean_of, "var");
+    reduce<T, C>(x, over, rest, MeanDifference<C>{mean_of, center.data<C>()}, "var");
+    const C divisor = static_cast<C>(count - correction);
+    reduce<T, T>(x, over, y, SumOfSquares<C>{{}, center.data<C>(), rest.data<C>(), divisor}, "var");
+  });
+  const double scale = 2 / (count - correction);
+  return record("var", y, {x}, [x = Saved(x, "var"), over, scale](const Tensor& dy, Chain& chain) {
+    const Tensor rough = *x - mean(*x, over, true);
+    const Tensor centered = rough - mean(rough, over, true);
+    chain.add(0, centered * reshape(dy * scale, reduced_shape(x->shape(), over, true)));
+  });
+}
+
+// ---- logsumexp: y = max + ln sum e^(x - max); dx = dy e^(x - y), which is 0 in a row of -infinity ----
+
+namespace {
+
+/// An infinite maximum is not subtracted: infinity - infinity is NaN.
+template <class C>
+struct LogSumExpOf : Sum<C> {
+  const C* max;
+  VT_HD C shift(std::int64_t output) const {
+    const C m = max[output];
+    return m - m == 0 || m != m ? m : C(0);
+  }
+  VT_HD C map(C x, std::int64_t output, std::int64_t) const { return math::exp(x - shift(output)); }
+  VT_HD C finish(C total, std::int64_t output) const { return shift(output) + std::log(total); }
+};
+
+}  // namespace
+
+Tensor logsumexp(const Tensor& x, const Dims& dims, bool keepdim) {
+  const Dims over = reduced_dims(x, dims, "logsumexp");
+  Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
+  dispatch_floating(x.dtype(), "logsumexp", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor max = empty({y.numel()}, dtype_of<C>(), x.device());
+    reduce<T, C>(x, over, max, Extreme<C, 1>{}, "logsumexp");
+    reduce<T, T>(x, over, y, LogSumExpOf<C>{{}, max.data<C>()}, "logsumexp");
+  });
+  return record("logsumexp", y, {x},
+                [x = Saved(x, "logsumexp"), y = Saved(y, "logsumexp"), over](const Tensor& dy, Chain& chain) {
+                  const auto scalar = [&](double value) { return full({}, value, x->dtype(), x->device()); };
+                  const Tensor total = chain.output(y);
+                  const Tensor is_masked = equal(total, scalar(-std::numeric_limits<double>::infinity()));
+                  const Tensor finite = where(is_masked, scalar(0), total);
+                  const Shape kept = reduced_shape(x->shape(), over, true);
+                  chain.add(0, exp(*x - reshape(finite, kept)) * reshape(dy, kept));
+                });
+}
+
+// ---- argmax: y = index of the first maximum along dim; NaN counts as the maximum ----
+
+namespace {
+
+template <class C>
+struct ArgMax {
+  struct State {
+    C value;
+    std::int64_t index;  // -1 = nothing seen yet
+  };
+  VT_HD State identity() const { return {0, -1}; }
+  VT_HD State map(C x, std::int64_t, std::int64_t index) const { return {x, index}; }
+  VT_HD State combine(State a, State b) const {
+    if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
+    const bool a_is_nan = a.value != a.value, b_is_nan = b.value != b.value;
+    const bool tie = a.value == b.value || (a_is_nan && b_is_nan);
+    if (tie) return a.index < b.index ? a : b;
+    return a_is_nan || a.value > b.value ? a : b;
+  }
+  VT_HD std::int64_t finish(State total, std::int64_t) const { return total.index; }
+};
+
+}  // namespace
+
+Tensor argmax(const Tensor& x, int dim, bool keepdim) {
+  const Dims over = {normalize_dim(dim, x.dim(), "argmax")};
+  check_not_empty(x, over, "argmax");
+  Tensor y = empty(reduced_shape(x.shape(), over, keepdim), DType::i64, x.device());
+  dispatch_numeric(x.dtype(), "argmax",
+                   [&]<class T>(TypeTag<T>) { reduce<T, std::int64_t>(x, over, y, ArgMax<Compute<T>>{}, "argmax"); });
+  return y;
 }
 
 }  // namespace vitrine

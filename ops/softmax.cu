@@ -1,0 +1,151 @@
+// Softmax and its logarithm along any dim.
+#include <vector>
+
+#include "ops/composed.h"
+#include "ops/lanes.h"
+#include "ops/ops.h"
+#include "ops/softmax_row.h"
+#include "tensor/parallel.h"
+
+namespace vitrine {
+
+// ---- softmax: y = e^(x - max) / sum, dx = y (dy - sum(dy y)). A row of -infinity gives 0 with gradient 0. ----
+
+namespace {
+
+template <class T, class C = Compute<T>>
+void softmax_row(const T* __restrict x, T* __restrict y, std::int64_t K, C* __restrict exponential) {
+  const C max = lane_max<C>(K, [&](auto i) { return static_cast<C>(x[i]); });
+  if (max == -std::numeric_limits<C>::infinity()) {
+    std::fill(y, y + K, static_cast<T>(C(0)));
+    return;
+  }
+  for (std::int64_t i = 0; i < K; ++i) exponential[i] = math::exp(static_cast<C>(x[i]) - max);
+  const C scale = 1 / lane_sum<C>(K, [&](auto i) { return exponential[i]; });
+  for (std::int64_t i = 0; i < K; ++i) y[i] = static_cast<T>(exponential[i] * scale);
+}
+
+template <class T, class C = Compute<T>>
+void softmax_backward_row(const T* __restrict y, const T* __restrict dy, T* __restrict dx, std::int64_t K) {
+  const C dot = lane_sum<C>(K, [&](auto i) { return static_cast<C>(dy[i]) * static_cast<C>(y[i]); });
+  for (std::int64_t i = 0; i < K; ++i) {
+    dx[i] = static_cast<T>(static_cast<C>(y[i]) * (static_cast<C>(dy[i]) - dot));
+  }
+}
+
+// ---- log_softmax: y = x - logsumexp(x), dx = dy - e^y sum(dy) ----
+
+template <class T, class C = Compute<T>>
+void log_softmax_row(const T* __restrict x, T* __restrict y, std::int64_t K, C*) {
+  const LogSumExp<C> row = log_sum_exp_row(x, K);
+  for (std::int64_t i = 0; i < K; ++i) y[i] = static_cast<T>(row.log_probability(static_cast<C>(x[i])));
+}
+
+template <class T, class C = Compute<T>>
+void log_softmax_backward_row(const T* __restrict y, const T* __restrict dy, T* __restrict dx, std::int64_t K) {
+  const C total = lane_sum<C>(K, [&](auto i) { return static_cast<C>(dy[i]); });
+  for (std::int64_t i = 0; i < K; ++i) {
+    dx[i] = static_cast<T>(static_cast<C>(dy[i]) - math::exp(static_cast<C>(y[i])) * total);
+  }
+}
+
+}  // namespace
+
+// ---- The drivers: rows along the last dim; another dim is moved there first, by a copy ----
+
+namespace {
+
+enum class Form { softmax, log_softmax };
+
+const char* name_of(Form form) { return form == Form::softmax ? "softmax" : "log_softmax"; }
+
+/// x with `dim` and the last dim exchanged, row-major.
+Tensor rows_along(const Tensor& x, int dim) {
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  std::swap(shape[dim], shape[x.dim() - 1]);
+  std::swap(strides[dim], strides[x.dim() - 1]);
+  return contiguous_data(x.view_as(shape, strides, x.offset()));
+}
+
+/// body(row, scratch of K numbers) for all rows, in chunks of about 2^14 elements.
+template <class C, class Body>
+void for_each_row(std::int64_t rows, std::int64_t K, const Body& body) {
+  parallel_for(rows, std::max<std::int64_t>(1, (1 << 14) / K), [&](std::int64_t begin, std::int64_t end) {
+    std::vector<C> scratch(static_cast<std::size_t>(K));
+    for (std::int64_t row = begin; row < end; ++row) body(row, scratch.data());
+  });
+}
+
+/// All inputs row-major, (rows, K).
+Tensor forward_rows(Form form, const Tensor& x) {
+  Tensor y = empty_like(x);
+  if (x.numel() == 0) return y;
+  const std::int64_t K = x.size(-1);
+  dispatch_floating(x.dtype(), name_of(form), [&]<class T>(TypeTag<T>) {
+    const T* in = x.data<T>();
+    T* out = y.data<T>();
+    const auto kernel = form == Form::softmax ? softmax_row<T> : log_softmax_row<T>;
+    for_each_row<Compute<T>>(x.numel() / K, K,
+                             [&](auto row, auto* scratch) { kernel(in + row * K, out + row * K, K, scratch); });
+  });
+  return y;
+}
+
+Tensor backward_rows(Form form, const Tensor& y, const Tensor& dy) {
+  Tensor dx = empty_like(y);
+  if (y.numel() == 0) return dx;
+  const std::int64_t K = y.size(-1);
+  dispatch_floating(y.dtype(), name_of(form), [&]<class T>(TypeTag<T>) {
+    const T *out = y.data<T>(), *dout = dy.data<T>();
+    T* din = dx.data<T>();
+    const auto kernel = form == Form::softmax ? softmax_backward_row<T> : log_softmax_backward_row<T>;
+    for_each_row<Compute<T>>(y.numel() / K, K,
+                             [&](auto row, auto*) { kernel(out + row * K, dout + row * K, din + row * K, K); });
+  });
+  return dx;
+}
+
+/// Both public ops: the output is kept for backward.
+Tensor apply(Form form, const Tensor& x, int dim) {
+  const char* op = name_of(form);
+  VT_CHECK(x.dim() > 0, "{}: x has shape (), expected at least one dimension", op);
+  VT_CHECK(is_floating(x.dtype()), "{}: dtype is {}, expected f32, f64 or bf16", op, vitrine::name_of(x.dtype()));
+  VT_CHECK(x.device().is_cpu(), "{}: x is on {}, expected cpu", op, to_string(x.device()));
+  const int d = normalize_dim(dim, x.dim(), op);
+  if (is_recording_twice()) return form == Form::softmax ? softmax_composed(x, d) : log_softmax_composed(x, d);
+  const Tensor y = rows_along(forward_rows(form, rows_along(x, d)), d);
+  return record(op, y, {x}, [form, d, y = Saved(y, op)](const Tensor& dy, Chain& chain) {
+    chain.add(0, rows_along(backward_rows(form, rows_along(*y, d), rows_along(dy, d)), d));
+  });
+}
+
+}  // namespace
+
+Tensor softmax(const Tensor& x, int dim) { return apply(Form::softmax, x, dim); }
+
+Tensor log_softmax(const Tensor& x, int dim) { return apply(Form::log_softmax, x, dim); }
+
+// ---- The compositions ----
+
+namespace {
+
+/// x, with `replacement` where x is `unwanted`; no gradient reaches x there.
+Tensor replace(const Tensor& x, double unwanted, double replacement) {
+  const Tensor is_unwanted = equal(x, full({}, unwanted, x.dtype(), x.device()));
+  return where(is_unwanted, full({}, replacement, x.dtype(), x.device()), x);
+}
+
+}  // namespace
+
+Tensor softmax_composed(const Tensor& x, int dim) {
+  const Tensor max = replace(amax(x, {dim}, true), -std::numeric_limits<double>::infinity(), 0).detach();
+  const Tensor exponential = exp(x - max);
+  return exponential / replace(sum(exponential, {dim}, true), 0, 1);
+}
+
+Tensor log_softmax_composed(const Tensor& x, int dim) {
+  return x - replace(logsumexp(x, {dim}, true), -std::numeric_limits<double>::infinity(), 0);
+}
+
+}  // namespace vitrine
