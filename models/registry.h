@@ -27,12 +27,18 @@ struct PretrainedConfig {
 
 /// Departures from what the name says, under timm's names for them.
 struct ModelOptions {
-  std::optional<std::int64_t> num_classes, img_size, patch_size, embed_dim;
-  std::optional<int> depth, num_heads;
-  std::optional<double> mlp_ratio, drop_rate, drop_path_rate;
-  std::optional<bool> class_token;
-  std::optional<std::string> global_pool;  // "token" or "avg"
-  std::optional<std::int64_t> representation_size;
+  std::optional<std::int64_t> num_classes = {};
+  std::optional<std::int64_t> img_size = {};
+  std::optional<std::int64_t> patch_size = {};
+  std::optional<std::int64_t> embed_dim = {};
+  std::optional<int> depth = {};
+  std::optional<int> num_heads = {};
+  std::optional<double> mlp_ratio = {};
+  std::optional<double> drop_rate = {};
+  std::optional<double> drop_path_rate = {};
+  std::optional<bool> class_token = {};
+  std::optional<std::string> global_pool = {};  // "token" or "avg"
+  std::optional<std::int64_t> representation_size = {};
   DType dtype = DType::f32;
   std::uint64_t seed = 0;  // of the initial weights
 };
