@@ -155,6 +155,7 @@ Recipe read_recipe(const std::filesystem::path& path, Recipe base) {
     VT_CHECK(!is_null_number, "{}: is empty, expected {}", where, field.accepts.text);
     set_field(base, field, words_of(pair.second, where), where);
   }
+  base.file_total_batch = base.total_batch();
   return base;
 }
 

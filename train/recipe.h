@@ -76,6 +76,9 @@ struct Recipe {
   std::int64_t log_interval = 50, checkpoint_hist = 3, recovery_interval = 0, val_interval = 1, threads = 0;
   std::string output = "runs", experiment, eval_metric = "top1", device = "cpu";
 
+  /// Not a field: the total batch of the YAML file that was read, for which its rates were chosen; 0 = no file.
+  std::int64_t file_total_batch = 0;
+
   /// Images per update of the weights.
   std::int64_t total_batch() const { return batch_size * grad_accum_steps; }
 };

@@ -1,0 +1,159 @@
+// The recipe's words become options of the data, the model and the optimiser.
+#include "train/setup.h"
+
+#include <algorithm>
+
+#include "optim/adamw.h"
+#include "optim/sgd.h"
+#include "train/weights.h"
+
+namespace vitrine {
+namespace {
+
+TrainTransform::Crop crop_from_name(const std::string& name) {
+  if (name == "padded") return TrainTransform::Crop::padded;
+  return name == "resized" ? TrainTransform::Crop::resized : TrainTransform::Crop::center;
+}
+
+Normalization normalization_of(const PretrainedConfig& preprocessing) {
+  Normalization n;
+  for (std::size_t c = 0; c < 3; ++c) {
+    n.mean[c] = static_cast<float>(preprocessing.mean[c]);
+    n.deviation[c] = static_cast<float>(preprocessing.std[c]);
+  }
+  return n;
+}
+
+Range range_of(const std::vector<double>& pair) { return {pair[0], pair[1]}; }
+
+}  // namespace
+
+DatasetPtr open_split(const Recipe& recipe, const std::string& split) {
+  return open_dataset({.kind = recipe.dataset,
+                       .root = recipe.data_dir,
+                       .split = split,
+                       .train_size = recipe.train_num_samples,
+                       .test_size = recipe.val_num_samples,
+                       .seed = recipe.seed,
+                       .threads = static_cast<int>(recipe.threads)});
+}
+
+TrainingData open_data(const Recipe& recipe) {
+  TrainingData data{open_split(recipe, recipe.train_split), open_split(recipe, recipe.val_split)};
+  const auto &names = data.train->class_names(), &val_names = data.val->class_names();
+  if (names != val_names) {
+    const auto [a, b] = std::ranges::mismatch(names, val_names);
+    throw Error(fmt::format("{}: the classes of {} and {} differ: {} and {}, first at {} and {}", recipe.data_dir,
+                            recipe.train_split, recipe.val_split, names.size(), val_names.size(),
+                            a == names.end() ? "the end" : *a, b == val_names.end() ? "the end" : *b));
+  }
+  VT_CHECK(recipe.num_classes == 0 || recipe.num_classes >= data.train->num_classes(),
+           "--num-classes: is {}, expected at least {}, the classes of the data", recipe.num_classes,
+           data.train->num_classes());
+  return data;
+}
+
+ModelOptions model_options(const Recipe& recipe, std::int64_t classes) {
+  ModelOptions options{.num_classes = recipe.num_classes > 0 ? recipe.num_classes : classes,
+                       .drop_rate = recipe.drop,
+                       .drop_path_rate = recipe.drop_path,
+                       .seed = recipe.seed};
+  if (recipe.img_size > 0) options.img_size = recipe.img_size;
+  for (const auto& [name, text] : recipe.model_kwargs) set_model_option(options, name, text, "--model-kwargs");
+  return options;
+}
+
+PretrainedConfig preprocessing(const Recipe& recipe, const Model& model) {
+  PretrainedConfig p = model.pretrained_config();
+  if (!recipe.interpolation.empty()) p.interpolation = recipe.interpolation;
+  if (!recipe.mean.empty()) std::ranges::copy(recipe.mean, p.mean.begin());
+  if (!recipe.std.empty()) std::ranges::copy(recipe.std, p.std.begin());
+  if (recipe.train_crop != "resized") p.crop_pct = 1;
+  if (recipe.crop_pct) p.crop_pct = *recipe.crop_pct;
+  return p;
+}
+
+TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& preprocessing) {
+  const auto& jitter = recipe.color_jitter;
+  return {.image_size = static_cast<int>(preprocessing.input_size[1]),
+          .crop = crop_from_name(recipe.train_crop),
+          .padding = static_cast<int>(recipe.crop_padding),
+          .padding_mode =
+              recipe.crop_padding_mode == "zero" ? TrainTransform::Padding::zero : TrainTransform::Padding::reflect,
+          .scale = range_of(recipe.scale),
+          .ratio = range_of(recipe.ratio),
+          .interpolation = interpolation_from_name(preprocessing.interpolation),
+          .horizontal_flip = recipe.hflip,
+          .color_jitter = {jitter.front(), jitter[jitter.size() / 2], jitter.back()},
+          .normalization = normalization_of(preprocessing),
+          .erasing = {.probability = recipe.reprob,
+                      .mode = erasing_mode_from_name(recipe.remode),
+                      .count = static_cast<int>(recipe.recount)}};
+}
+
+EvalTransform eval_transform(const PretrainedConfig& preprocessing) {
+  return {.image_size = static_cast<int>(preprocessing.input_size[1]),
+          .crop_fraction = preprocessing.crop_pct,
+          .interpolation = interpolation_from_name(preprocessing.interpolation),
+          .normalization = normalization_of(preprocessing)};
+}
+
+LoaderOptions train_loader_options(const Recipe& recipe) {
+  LoaderOptions options{.batch_size = recipe.batch_size,
+                        .seed = recipe.seed,
+                        .workers = static_cast<int>(recipe.workers),
+                        .bad_samples_allowed = recipe.bad_samples};
+  if (recipe.mixup > 0 || recipe.cutmix > 0) {
+    options.mixing = Mixing{.mixup_alpha = recipe.mixup,
+                            .cutmix_alpha = recipe.cutmix,
+                            .probability = recipe.mixup_prob,
+                            .switch_probability = recipe.mixup_switch_prob,
+                            .mode = mixing_mode_from_name(recipe.mixup_mode),
+                            .off_epoch = recipe.mixup_off_epoch,
+                            .smoothing = recipe.smoothing};
+  }
+  return options;
+}
+
+LoaderOptions eval_loader_options(const Recipe& recipe) {
+  return {.batch_size = recipe.batch_size,
+          .workers = static_cast<int>(recipe.workers),
+          .shuffle = false,
+          .drop_last = false,
+          .bad_samples_allowed = recipe.bad_samples};
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model) {
+  auto groups = weight_decay_groups(model.parameters(), recipe.weight_decay, model.info().no_decay);
+  const double rate = peak_learning_rate(recipe).value;
+  if (recipe.opt == "sgd") {
+    return std::make_unique<Sgd>(std::move(groups), SgdOptions{.learning_rate = rate, .momentum = recipe.momentum});
+  }
+  return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.learning_rate = rate,
+                                                                 .beta1 = recipe.opt_betas[0],
+                                                                 .beta2 = recipe.opt_betas[1],
+                                                                 .epsilon = recipe.opt_eps});
+}
+
+Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch) {
+  const std::int64_t decayed = recipe.epochs - (recipe.warmup_prefix ? recipe.warmup_epochs : 0);
+  const Schedule by_epoch{.decay = decay_from_name(recipe.sched),
+                          .base = peak_learning_rate(recipe).value,
+                          .minimum = recipe.min_lr,
+                          .warmup_start = recipe.warmup_lr,
+                          .warmup = recipe.warmup_epochs,
+                          .total = std::max<std::int64_t>(1, decayed),
+                          .decay_after_warmup = recipe.warmup_prefix};
+  return recipe.sched_on_updates ? by_epoch.times(updates_per_epoch) : by_epoch;
+}
+
+Device open_device(const std::string& name) {
+  const Device device = device_from_name(name);
+  VT_CHECK(device.is_cpu() || VT_CUDA, "--device: is '{}', expected cpu: this build has no CUDA (cmake --preset cuda)",
+           name);
+  VT_CHECK(device.is_cpu() || device.index < cuda_device_count(),
+           "--device: is '{}', expected cpu: this machine has {} CUDA devices", name, cuda_device_count());
+  return device;
+}
+
+}  // namespace vitrine

@@ -1,0 +1,41 @@
+// From a recipe to the objects of a run: datasets, loaders, model options, preprocessing, optimiser, schedule.
+#pragma once
+
+#include <memory>
+
+#include "data/loader.h"
+#include "models/registry.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+#include "train/recipe.h"
+
+namespace vitrine {
+
+struct TrainingData {
+  DatasetPtr train, val;
+};
+
+/// Opens both splits; an Error where their classes differ or the model would have fewer outputs than there are classes.
+TrainingData open_data(const Recipe& recipe);
+DatasetPtr open_split(const Recipe& recipe, const std::string& split);
+
+ModelOptions model_options(const Recipe& recipe, std::int64_t classes);
+
+/// How images are prepared: the recipe's values, else the model's. With padded crops, which do not zoom, crop_pct is 1.
+PretrainedConfig preprocessing(const Recipe& recipe, const Model& model);
+
+TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& preprocessing);
+EvalTransform eval_transform(const PretrainedConfig& preprocessing);
+
+LoaderOptions train_loader_options(const Recipe& recipe);
+LoaderOptions eval_loader_options(const Recipe& recipe);
+
+std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model);
+
+/// Learning rate by number of the update (sched-on-updates), else by epoch.
+Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch);
+
+/// "cpu", "cuda"; an Error where this build or this machine cannot.
+Device open_device(const std::string& name);
+
+}  // namespace vitrine

@@ -1,0 +1,273 @@
+// The loop itself is train_epoch and update_weights; the rest builds, reports and saves.
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "autograd/tape.h"
+#include "ops/ops.h"
+#include "tensor/parallel.h"
+#include "train/file.h"
+#include "train/weights.h"
+
+namespace vitrine {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
+/// What `--eval-metric` names, larger = better.
+double score_of(const Evaluation& evaluation, const std::string& metric) {
+  if (metric == "loss") return -evaluation.loss;
+  return metric == "top5" ? evaluation.top5 : evaluation.top1;
+}
+
+}  // namespace
+
+// ---- The loop ----
+
+Trainer::Outcome Trainer::run() {
+  while (state_.epoch < recipe_.epochs) {
+    if (!train_epoch() || !finish_epoch()) {
+      folder_->save(snapshot());
+      observer_.saved(folder_->last());
+      return Outcome::stopped;
+    }
+  }
+  return Outcome::finished;
+}
+
+/// Goes on from state_.batch to the end of the epoch; false if it was asked to stop before.
+bool Trainer::train_epoch() {
+  const std::int64_t batches = train_loader_->batches_per_epoch();
+  if (state_.batch < batches) train_loader_->start(state_.epoch, state_.batch);
+  while (state_.batch < batches) {
+    if (must_stop()) return false;
+    const auto start = Clock::now();
+    update_weights();
+    training_seconds_ += seconds_since(start);
+    report_progress();
+    if (recipe_.recovery_interval > 0 && state_.step % recipe_.recovery_interval == 0) folder_->save(snapshot());
+  }
+  return true;
+}
+
+/// One update, from `grad-accum-steps` batches or what is left of the epoch.
+void Trainer::update_weights() {
+  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const std::int64_t parts = std::min(recipe_.grad_accum_steps, batches - state_.batch);
+  optimizer_->set_learning_rate(schedule_.at(recipe_.sched_on_updates ? state_.step : state_.epoch));
+
+  double loss_sum = 0;
+  std::int64_t images = 0;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const std::optional<Batch> batch = train_loader_->next();
+    Tape tape;
+    const Tensor loss = loss_of(*batch);
+    optimizer_->accumulate(tape.backward(loss), 1.0 / static_cast<double>(parts));
+    loss_sum += loss.item() * static_cast<double>(batch->size());
+    images += batch->size();
+  }
+
+  try {
+    optimizer_->clip(
+        recipe_.clip_grad);  // measures the norm in any case: a gradient that is not finite ends the run here
+    VT_CHECK(std::isfinite(loss_sum), "the loss is {}", loss_sum / static_cast<double>(images));
+  } catch (const Error& error) {
+    throw Error(fmt::format("training: epoch {}, batch {}, loss {}: {}; the weights were not changed", state_.epoch,
+                            state_.batch, loss_sum / static_cast<double>(images), error.what()));
+  }
+  optimizer_->step();
+  if (average_) average_->update();
+
+  state_.batch += parts;
+  state_.step += 1;
+  state_.loss_sum += loss_sum;
+  state_.loss_images += images;
+  images_trained_ += images;
+}
+
+Tensor Trainer::loss_of(const Batch& batch) {
+  const Tensor logits = (*model_)(to_device(batch.images, device_), {.training = true, .generator = &state_.generator});
+  if (recipe_.bce_loss) {
+    const Tensor targets =
+        batch.targets.defined() ? batch.targets : smooth_targets(batch.labels, model_->classes(), recipe_.smoothing);
+    return binary_cross_entropy(logits, to_device(targets, device_));
+  }
+  if (batch.targets.defined()) return soft_cross_entropy(logits, to_device(batch.targets, device_));
+  return cross_entropy(logits, to_device(batch.labels, device_), recipe_.smoothing);
+}
+
+bool Trainer::must_stop() const {
+  const bool out_of_steps = recipe_.max_steps > 0 && state_.step >= recipe_.max_steps;
+  const bool out_of_time = recipe_.time_limit > 0 && seconds_since(began_) >= 60 * recipe_.time_limit;
+  return out_of_steps || out_of_time || observer_.should_stop();
+}
+
+/// Evaluates, saves and moves on to the next epoch; false if it was asked to stop in the middle of the evaluation.
+bool Trainer::finish_epoch() {
+  const bool last_epoch = state_.epoch + 1 == recipe_.epochs;
+  Evaluation evaluation{.loss = unknown, .top1 = unknown, .top5 = unknown};
+  if (last_epoch || (state_.epoch + 1) % recipe_.val_interval == 0) {
+    const auto start = Clock::now();
+    bool complete = true;
+    evaluation = evaluate(evaluated_model(), *val_loader_, device_, [&](std::int64_t done, std::int64_t batches) {
+      observer_.evaluating(done, batches);
+      return complete = done == batches || !observer_.should_stop();
+    });
+    if (!complete) return false;
+    evaluation_seconds_ = seconds_since(start);
+  }
+
+  const double score = score_of(evaluation, recipe_.eval_metric);
+  const bool is_best = std::isfinite(score) && (!state_.best || score > *state_.best);
+  if (is_best) state_.best = score, state_.best_epoch = state_.epoch;
+  const EpochSummary summary{
+      .epoch = state_.epoch,
+      .train_loss = state_.loss_images > 0 ? state_.loss_sum / static_cast<double>(state_.loss_images) : unknown,
+      .eval_loss = evaluation.loss,
+      .eval_top1 = evaluation.top1,
+      .eval_top5 = evaluation.top5,
+      .lr = optimizer_->learning_rate(),
+      .images_per_second = training_seconds_ > 0 ? static_cast<double>(images_trained_) / training_seconds_ : 0,
+      .seconds = seconds_before_ + seconds_since(began_)};
+  state_.history.push_back(summary);
+  state_.epoch += 1;
+  state_.batch = 0;
+  state_.loss_sum = 0;
+  state_.loss_images = 0;
+
+  if (is_best) save_weights(folder_->path(), evaluated_model(), preprocessing_, data_.train->class_names());
+  folder_->save_epoch(snapshot(), summary.epoch, is_best, recipe_.checkpoint_hist);
+  observer_.epoch_done(summary, is_best);
+  report_bad_samples();
+  return true;
+}
+
+// ---- Construction ----
+
+Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(recipe)), observer_(observer) {
+  check_recipe(recipe_);
+  device_ = open_device(recipe_.device);
+  if (recipe_.threads > 0) set_num_threads(static_cast<int>(recipe_.threads));
+  data_ = open_data(recipe_);
+  build_model();
+  preprocessing_ = preprocessing(recipe_, *model_);
+  train_loader_.emplace(data_.train, train_transform(recipe_, preprocessing_), train_loader_options(recipe_));
+  val_loader_.emplace(data_.val, eval_transform(preprocessing_), eval_loader_options(recipe_));
+  VT_CHECK(train_loader_->batches_per_epoch() > 0, "--batch-size: is {}, expected at most {}, the images to train on",
+           recipe_.batch_size, data_.train->size());
+  schedule_ = make_schedule(recipe_, updates_per_epoch());
+  start_or_resume();
+  describe();
+}
+
+void Trainer::build_model() {
+  model_.emplace(create_model(recipe_.model, model_options(recipe_, data_.train->num_classes())));
+  if (!recipe_.initial_checkpoint.empty()) model_->load_state_dict(read_weights(recipe_.initial_checkpoint));
+  if (!recipe_.pretrained_path.empty()) {
+    const LoadReport report = model_->load_state_dict(read_weights(recipe_.pretrained_path), false);
+    if (!report.clean()) observer_.note(fmt::format("{}: {}", recipe_.pretrained_path, to_string(report)));
+  }
+  model_->move_to(device_);
+  if (recipe_.model_ema) average_model_.emplace(model_->deep_copy());
+  optimizer_ = make_optimizer(recipe_, *model_);
+  if (average_model_) average_.emplace(model_->parameters(), average_model_->parameters(), recipe_.model_ema_decay);
+}
+
+void Trainer::start_or_resume() {
+  if (recipe_.resume.empty()) {
+    state_.generator.seed = recipe_.seed;
+    folder_ = RunFolder::create(recipe_, preprocessing_.input_size[1]);
+    write_file_atomically(folder_->path() / "config.json",
+                          to_config_json(*model_, preprocessing_, data_.train->class_names()));
+  } else {
+    const auto file = checkpoint_file(recipe_.resume);
+    restore(load_checkpoint(file));
+    folder_ = RunFolder::open(file);
+    observer_.note(fmt::format("resumed: epoch {}, batch {}, update {} of {}", state_.epoch, state_.batch, state_.step,
+                               file.string()));
+  }
+  folder_->write_recipe(recipe_);
+  folder_->write_summary(state_.history);
+}
+
+void Trainer::restore(const Checkpoint& checkpoint) {
+  const auto load = [&](Model& model, const StateDict& state, const char* what) {
+    try {
+      model.load_state_dict(state);
+    } catch (const Error& error) {
+      throw Error(fmt::format("--resume: {}: {} do not fit: {}", recipe_.resume, what, error.what()));
+    }
+  };
+  load(*model_, checkpoint.weights, "the weights");
+  if (average_model_) load(*average_model_, checkpoint.average, "the averaged weights");
+  optimizer_->load_state(checkpoint.optimizer);
+  state_ = checkpoint.run;
+  seconds_before_ = state_.seconds;
+  VT_CHECK(state_.batch <= train_loader_->batches_per_epoch(),
+           "--resume: {}: stopped at batch {} of an epoch, which now has {}", recipe_.resume, state_.batch,
+           train_loader_->batches_per_epoch());
+}
+
+Checkpoint Trainer::snapshot() const {
+  Checkpoint checkpoint;
+  checkpoint.weights = model_->state_dict();
+  if (average_model_) checkpoint.average = average_model_->state_dict();
+  checkpoint.optimizer = optimizer_->state();
+  checkpoint.run = state_;
+  checkpoint.run.seconds = seconds_before_ + seconds_since(began_);
+  checkpoint.recipe = to_yaml(recipe_);
+  return checkpoint;
+}
+
+std::int64_t Trainer::updates_per_epoch() const {
+  const std::int64_t batches = train_loader_->batches_per_epoch();
+  return (batches + recipe_.grad_accum_steps - 1) / recipe_.grad_accum_steps;
+}
+
+// ---- Reports ----
+
+void Trainer::describe() const {
+  observer_.note(fmt::format("data: {} images to train on, {} to evaluate on, {} classes", data_.train->size(),
+                             data_.val->size(), data_.train->num_classes()));
+  observer_.note(fmt::format("model: {}, {} parameters, images of {} pixels", model_->name(), model_->parameter_count(),
+                             preprocessing_.input_size[1]));
+  observer_.note(fmt::format("learning rate: {}; warm-up of {} epochs from {}, then {} to {}, new for each {}",
+                             peak_learning_rate(recipe_).explanation, recipe_.warmup_epochs, recipe_.warmup_lr,
+                             recipe_.sched, recipe_.min_lr, recipe_.sched_on_updates ? "update" : "epoch"));
+  if (recipe_.file_total_batch > 0 && recipe_.file_total_batch != recipe_.total_batch()) {
+    observer_.note(fmt::format("warning: the total batch is {}, the recipe was made for {}", recipe_.total_batch(),
+                               recipe_.file_total_batch));
+  }
+  observer_.note(fmt::format("run folder: {}", folder_->path().string()));
+}
+
+void Trainer::report_progress() const {
+  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const double speed = static_cast<double>(images_trained_) / training_seconds_;
+  const std::int64_t epochs_left = recipe_.epochs - state_.epoch;
+  const auto batches_left = static_cast<double>(epochs_left * batches - state_.batch);
+  observer_.batch_done({.epoch = state_.epoch,
+                        .epochs = recipe_.epochs,
+                        .batch = state_.batch,
+                        .batches = batches,
+                        .loss = state_.loss_sum / static_cast<double>(state_.loss_images),
+                        .learning_rate = optimizer_->learning_rate(),
+                        .images_per_second = speed,
+                        .seconds_left = batches_left * static_cast<double>(recipe_.batch_size) / speed +
+                                        static_cast<double>(epochs_left) * evaluation_seconds_});
+}
+
+void Trainer::report_bad_samples() {
+  const auto bad = train_loader_->bad_samples();
+  for (; bad_samples_reported_ < bad.size(); ++bad_samples_reported_) {
+    observer_.note(fmt::format("warning: replaced an unreadable image: {}", bad[bad_samples_reported_]));
+  }
+}
+
+}  // namespace vitrine

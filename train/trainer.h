@@ -1,0 +1,81 @@
+// Trainer: the training loop. Epochs of batches; for each, a tape, a loss, a backward pass, a clipped step, the moving average;
+// after each epoch an evaluation and a checkpoint.
+//
+//   Trainer trainer(recipe, observer);
+//   if (trainer.run() == Trainer::Outcome::stopped) ...   // saved; `--resume` goes on bit for bit
+//
+// The library prints nothing: a TrainObserver hears what happens.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "data/loader.h"
+#include "models/registry.h"
+#include "optim/average.h"
+#include "train/evaluate.h"
+#include "train/observer.h"
+#include "train/run_folder.h"
+#include "train/setup.h"
+
+namespace vitrine {
+
+class Trainer {
+ public:
+  /// Opens the data, builds the model and the run folder, or picks up the run that `recipe.resume` names. The observer must
+  /// outlive the trainer. Errors name the flag or file that is to blame.
+  Trainer(Recipe recipe, TrainObserver& observer);
+
+  enum class Outcome { finished, stopped };
+
+  /// Trains to the last epoch, or until the observer or a limit of the recipe stops it between two updates; in both cases the
+  /// state is saved. A loss or gradient that is not finite is an Error that names the first bad parameter; the weights and
+  /// the files are then as they were before that update.
+  Outcome run();
+
+  const RunState& state() const { return state_; }
+  const RunFolder& folder() const { return *folder_; }
+  const Model& model() const { return *model_; }
+
+ private:
+  void build_model();
+  void start_or_resume();
+  void describe() const;
+
+  bool train_epoch();
+  void update_weights();
+  Tensor loss_of(const Batch& batch);
+  bool must_stop() const;
+  bool finish_epoch();
+  void report_progress() const;
+  void report_bad_samples();
+
+  const Model& evaluated_model() const { return average_model_ ? *average_model_ : *model_; }
+  std::int64_t updates_per_epoch() const;
+  Checkpoint snapshot() const;
+  void restore(const Checkpoint& checkpoint);
+
+  Recipe recipe_;
+  TrainObserver& observer_;
+  Device device_;
+  TrainingData data_;
+  std::optional<Model> model_, average_model_;
+  PretrainedConfig preprocessing_;
+  std::optional<Loader> train_loader_, val_loader_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<ParameterAverage> average_;
+  Schedule schedule_;
+  std::optional<RunFolder> folder_;
+  RunState state_;
+
+  // Of this process alone, for speed, the time left and the time limit.
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point began_ = Clock::now();
+  double seconds_before_ = 0;  // of the run, before this process
+  double training_seconds_ = 0, evaluation_seconds_ = 0;
+  std::int64_t images_trained_ = 0;
+  std::size_t bad_samples_reported_ = 0;
+};
+
+}  // namespace vitrine

@@ -1,0 +1,200 @@
+// config.json and model.safetensors, written and obeyed.
+#include "train/weights.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "train/checkpoint.h"
+#include "train/file.h"
+#include "train/recipe.h"
+#include "train/safetensors.h"
+
+namespace vitrine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+/// An argument of timm's model constructors and the option it sets.
+struct ModelArgument {
+  const char* name;
+  std::variant<std::optional<std::int64_t> ModelOptions::*, std::optional<int> ModelOptions::*,
+               std::optional<double> ModelOptions::*, std::optional<bool> ModelOptions::*,
+               std::optional<std::string> ModelOptions::*>
+      member;
+};
+
+const std::vector<ModelArgument>& model_arguments() {
+  static const std::vector<ModelArgument> all = {
+      {"img_size", &ModelOptions::img_size},
+      {"patch_size", &ModelOptions::patch_size},
+      {"embed_dim", &ModelOptions::embed_dim},
+      {"depth", &ModelOptions::depth},
+      {"num_heads", &ModelOptions::num_heads},
+      {"mlp_ratio", &ModelOptions::mlp_ratio},
+      {"class_token", &ModelOptions::class_token},
+      {"global_pool", &ModelOptions::global_pool},
+      {"representation_size", &ModelOptions::representation_size},
+  };
+  return all;
+}
+
+template <class T>
+bool parse(const std::string& text, T& value) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    value = text;
+    return true;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    value = text == "true";
+    return text == "true" || text == "false";
+  } else {
+    const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return failure == std::errc() && stop == text.data() + text.size();
+  }
+}
+
+Json model_args(const ModelOptions& options) {
+  Json json = Json::object();
+  for (const ModelArgument& argument : model_arguments()) {
+    std::visit(
+        [&](auto member) {
+          if (options.*member) json[argument.name] = *(options.*member);
+        },
+        argument.member);
+  }
+  return json;
+}
+
+/// Values of a config.json; every mistake in it is an Error that names file and key.
+class ConfigFile {
+ public:
+  explicit ConfigFile(const fs::path& path) : path_(path) {
+    try {
+      json_ = Json::parse(read_text(path));
+    } catch (const nlohmann::json::exception& error) {
+      throw Error(fmt::format("{}: is not valid JSON: {}", path.string(), error.what()));
+    }
+    VT_CHECK(json_.is_object(), "{}: expected a JSON object", path.string());
+  }
+
+  /// The value at "key" or "outer.key", or `fallback` where there is none.
+  template <class T>
+  T get(const std::string& key, T fallback) const {
+    const std::size_t dot = key.find('.');
+    const Json* at = &json_;
+    if (dot != std::string::npos) {
+      const auto outer = json_.find(key.substr(0, dot));
+      if (outer == json_.end() || outer->is_null()) return fallback;
+      at = &*outer;
+    }
+    const auto found = at->find(dot == std::string::npos ? key : key.substr(dot + 1));
+    if (found == at->end() || found->is_null()) return fallback;
+    try {
+      return found->template get<T>();
+    } catch (const nlohmann::json::exception&) {
+      throw Error(fmt::format("{}: {} is {}, which has the wrong type", path_.string(), key, found->dump()));
+    }
+  }
+  const Json& json() const { return json_; }
+  std::string where(const std::string& key) const { return fmt::format("{}: {}", path_.string(), key); }
+
+ private:
+  fs::path path_;
+  Json json_;
+};
+
+PretrainedConfig read_preprocessing(const ConfigFile& config, PretrainedConfig p) {
+  p.input_size = config.get("pretrained_cfg.input_size", p.input_size);
+  p.interpolation = config.get("pretrained_cfg.interpolation", p.interpolation);
+  p.crop_pct = config.get("pretrained_cfg.crop_pct", p.crop_pct);
+  p.mean = config.get("pretrained_cfg.mean", p.mean);
+  p.std = config.get("pretrained_cfg.std", p.std);
+  return p;
+}
+
+}  // namespace
+
+void set_model_option(ModelOptions& options, const std::string& name, const std::string& text,
+                      const std::string& where) {
+  std::vector<std::string> names;
+  for (const ModelArgument& argument : model_arguments()) {
+    names.emplace_back(argument.name);
+    if (name != argument.name) continue;
+    const bool parsed = std::visit(
+        [&](auto member) {
+          auto& option = options.*member;
+          return parse(text, option.emplace());
+        },
+        argument.member);
+    VT_CHECK(parsed, "{}: {} is '{}', which has the wrong type", where, name, text);
+    return;
+  }
+  throw Error(fmt::format("{}: '{}' is not an option of models, expected one of {}{}", where, name,
+                          fmt::join(names, ", "), nearest_hint(name, names)));
+}
+
+std::string to_config_json(const Model& model, const PretrainedConfig& preprocessing,
+                           const std::vector<std::string>& label_names) {
+  const PretrainedConfig& p = preprocessing;
+  const Json config = {{"architecture", model.name()},
+                       {"num_classes", model.classes()},
+                       {"pretrained_cfg",
+                        {{"input_size", p.input_size},
+                         {"interpolation", p.interpolation},
+                         {"crop_pct", p.crop_pct},
+                         {"mean", p.mean},
+                         {"std", p.std},
+                         {"first_conv", p.first_conv},
+                         {"classifier", p.classifier}}},
+                       {"model_args", model_args(model.info().options)},
+                       {"label_names", label_names}};
+  return config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void save_weights(const fs::path& folder, const Model& model, const PretrainedConfig& preprocessing,
+                  const std::vector<std::string>& label_names) {
+  make_folder(folder);
+  write_file_atomically(folder / "config.json", to_config_json(model, preprocessing, label_names));
+  write_safetensors(folder / "model.safetensors", model.state_dict(), {{"format", "pt"}});
+}
+
+StateDict read_weights(const fs::path& path) {
+  const SafetensorsReader file(fs::is_directory(path) ? path / "model.safetensors" : path);
+  StateDict weights, average;
+  for (const TensorEntry& entry : file.entries()) {
+    if (entry.name.starts_with(optimizer_prefix)) continue;
+    const bool averaged = entry.name.starts_with(average_prefix);
+    (averaged ? average : weights)
+        .emplace_back(averaged ? entry.name.substr(average_prefix.size()) : entry.name, file.read(entry.name));
+  }
+  return average.empty() ? weights : average;
+}
+
+LoadedModel load_model(const fs::path& path) {
+  const fs::path folder = fs::is_directory(path) ? path : path.parent_path();
+  const ConfigFile config(folder / "config.json");
+  const auto name = config.get<std::string>("architecture", "");
+  VT_CHECK(!name.empty(), "{}: is missing, expected the name of a model", config.where("architecture"));
+  ModelOptions options;
+  if (const auto classes = config.get<std::int64_t>("num_classes", -1); classes >= 0) options.num_classes = classes;
+  if (const auto args = config.json().find("model_args"); args != config.json().end() && args->is_object()) {
+    for (const auto& [key, value] : args->items()) {
+      const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+      set_model_option(options, key, text, config.where("model_args"));
+    }
+  }
+  Model model = create_model(name, options);
+  const PretrainedConfig preprocessing = read_preprocessing(config, model.pretrained_config());
+  try {
+    model.load_state_dict(read_weights(path));
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", path.string(), error.what()));
+  }
+  return {std::move(model), preprocessing, config.get("label_names", std::vector<std::string>{})};
+}
+
+}  // namespace vitrine
