@@ -78,32 +78,21 @@ std::function<OpBenchmark()> look_up(const Shape& from, int dim, const Shape& in
 
 Tensor indices(std::initializer_list<std::int64_t> values, const Shape& shape) { return from_values(values, shape); }
 
+// One case, one error per line; the formatter would spread each lambda over three.
+// clang-format off
 OpRow gather_row() {
   return row("gather",
              {gathered("last dim", {3, 5}, 1, {3, 4}), gathered("first dim", {4, 3}, 0, {6, 3}),
               gathered("middle dim, i32", {2, 4, 3}, -2, {2, 5, 3}, DType::i32),
               gathered("index smaller", {4, 5}, 1, {2, 3}), gathered("one dim", {7}, 0, {3}),
               gathered("size 1", {1, 3}, 0, {4, 3}), gathered("empty index", {3, 2}, 0, {0, 2})},
-             {{[] {
-                 gather(zeros({2, 5}), 1, indices({0, 1, 2, 5}, {2, 2}));
-               },
+             {{[] { gather(zeros({2, 5}), 1, indices({0, 1, 2, 5}, {2, 2})); },
                "gather: index is 5 at (1, 1), expected 0 <= index < 5 = size of dim 1 of x (2, 5)"},
-              {[] {
-                 gather(zeros({2, 5}), 1, indices({0, -1}, {2, 1}));
-               },
-               "gather: index is -1 at (1, 0)"},
-              {[] {
-                 gather(zeros({2, 5}), 1, indices({0, 1}, {2}));
-               },
+              {[] { gather(zeros({2, 5}), 1, indices({0, -1}, {2, 1})); }, "gather: index is -1 at (1, 0)"},
+              {[] { gather(zeros({2, 5}), 1, indices({0, 1}, {2})); },
                "gather: index has shape (2), expected 2 dims like x (2, 5)"},
-              {[] {
-                 gather(zeros({2, 5}), 1, indices({0, 1, 2}, {3, 1}));
-               },
-               "none larger than x's but dim 1"},
-              {[] {
-                 gather(zeros({2, 5}), 1, zeros({2, 1}));
-               },
-               "gather: index dtype is f32, expected i32 or i64"}},
+              {[] { gather(zeros({2, 5}), 1, indices({0, 1, 2}, {3, 1})); }, "none larger than x's but dim 1"},
+              {[] { gather(zeros({2, 5}), 1, zeros({2, 1})); }, "gather: index dtype is f32, expected i32 or i64"}},
              look_up({128, 65, 192}, 1, {128, 16, 192}, [](const Tensors& x) { return gather(x[0], 1, x[1]); }));
 }
 
@@ -112,13 +101,9 @@ OpRow index_select_row() {
              {selected("rows", {4, 3}, 0, 6), selected("columns", {3, 5}, -1, 4),
               selected("middle dim, i32", {2, 3, 4}, 1, 5, DType::i32), selected("one dim", {6}, 0, 3),
               selected("nothing", {3, 2}, 0, 0), selected("wide rows", {3, 70}, 0, 4)},
-             {{[] {
-                 index_select(zeros({4, 3}), 0, indices({0, 4}, {2}));
-               },
+             {{[] { index_select(zeros({4, 3}), 0, indices({0, 4}, {2})); },
                "index_select: index is 4 at (1), expected 0 <= index < 4 = size of dim 0 of x (4, 3)"},
-              {[] {
-                 index_select(zeros({4, 3}), 0, indices({0, 1}, {1, 2}));
-               },
+              {[] { index_select(zeros({4, 3}), 0, indices({0, 1}, {1, 2})); },
                "index_select: index has shape (1, 2), expected one dim"},
               {[] { index_select(zeros({4}), 0, zeros({1})); }, "index_select: index dtype is f32"}},
              look_up({8192, 192}, 0, {8192}, [](const Tensors& x) { return index_select(x[0], 0, x[1]); }));
@@ -129,15 +114,10 @@ OpRow embedding_row() {
       "embedding",
       {embedded("two dims", {7, 3}, {2, 4}), embedded("one dim, i32", {5, 4}, {6}, DType::i32),
        embedded("0-d index", {4, 3}, {}), embedded("one row", {1, 5}, {3}), embedded("empty index", {4, 2}, {0, 3})},
-      {{[] {
-          embedding(zeros({4, 3}), indices({0, 1, 2, 4}, {2, 2}));
-        },
+      {{[] { embedding(zeros({4, 3}), indices({0, 1, 2, 4}, {2, 2})); },
         "embedding: index is 4 at (1, 1), expected 0 <= index < 4 = size of dim 0 of weight (4, 3)"},
        {[] { embedding(zeros({4}), indices({0}, {1})); }, "embedding: weight has shape (4), expected (V, D)"},
-       {[] {
-          embedding(zeros({4, 3}), zeros({2}));
-        },
-        "embedding: index dtype is f32, expected i32 or i64"}},
+       {[] { embedding(zeros({4, 3}), zeros({2})); }, "embedding: index dtype is f32, expected i32 or i64"}},
       look_up({1000, 192}, 0, {128, 65}, [](const Tensors& x) { return embedding(x[0], x[1]); }));
 }
 
@@ -146,10 +126,7 @@ OpRow one_hot_row() {
       "one_hot",
       {one_of("one dim", {5}, 4), one_of("two dims, i32", {2, 3}, 5, DType::i32), one_of("0-d", {}, 3),
        one_of("one class", {3}, 1), one_of("empty", {0}, 3)},
-      {{[] {
-          one_hot(indices({0, 3}, {2}), 3);
-        },
-        "one_hot: index is 3 at (1), expected 0 <= index < 3 = classes"},
+      {{[] { one_hot(indices({0, 3}, {2}), 3); }, "one_hot: index is 3 at (1), expected 0 <= index < 3 = classes"},
        {[] { one_hot(indices({0}, {1}), 0); }, "one_hot: classes is 0, expected 1 or more"},
        {[] { one_hot(zeros({1}), 3); }, "one_hot: index dtype is f32, expected i32 or i64"}},
       [] {
@@ -160,6 +137,7 @@ OpRow one_hot_row() {
   result.differentiable = false;
   return result;
 }
+// clang-format on
 
 }  // namespace
 
