@@ -16,6 +16,10 @@ Tensor log_softmax_composed(const Tensor& x, int dim = -1);
 
 Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 
+// ---- Attention (ops/attention.cu) ----
+
+Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias, double scale);
+
 // ---- Losses (ops/cross_entropy.cu) ----
 
 Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double smoothing = 0);

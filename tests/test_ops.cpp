@@ -44,7 +44,7 @@ TEST_P(OpTable, Errors) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, OpTable, testing::Range(std::size_t{0}, op_table().size()),
-                         [](const auto& info) { return op_table()[info.param].op; });
+                         [](const auto& row) { return op_table()[row.param].op; });
 
 TEST(OpTableCompleteness, EveryPublicOpHasOneRow) {
   std::ifstream header(VITRINE_SOURCE_DIR "/ops/ops.h");
