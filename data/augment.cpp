@@ -15,10 +15,22 @@ namespace {
 int rounded(double value) { return static_cast<int>(std::nearbyint(value)); }
 
 /// first + factor * (second - first), cut to a byte towards zero: Pillow's Image.blend, with `second` the image itself.
-std::uint8_t blended(int first, int second, float factor) {
-  const float value = static_cast<float>(first) + factor * static_cast<float>(second - first);
-  return static_cast<std::uint8_t>(std::clamp(value, 0.0f, 255.0f));
-}
+class Blend {
+ public:
+  /// The products are kept in a table so that each is rounded by itself, as in Pillow, on every processor: fused with the
+  /// sum, as compilers like to do, they give other bytes here and there.
+  explicit Blend(double factor) {
+    for (int i = 0; i < 511; ++i)
+      product_[static_cast<std::size_t>(i)] = static_cast<float>(factor) * static_cast<float>(i - 255);
+  }
+  std::uint8_t operator()(int first, int second) const {
+    const float value = static_cast<float>(first) + product_[static_cast<std::size_t>(second - first + 255)];
+    return static_cast<std::uint8_t>(std::clamp(value, 0.0f, 255.0f));
+  }
+
+ private:
+  std::array<float, 511> product_;  // factor * -255 ... factor * 255
+};
 
 /// ITU-R 601 luma, in 16-bit fixed point and rounded: Pillow's convert("L").
 int luma(const std::uint8_t* rgb) { return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16; }
@@ -117,7 +129,8 @@ Image pad(const Image& image, int padding, TrainTransform::Padding mode) {
 }
 
 Image adjust_brightness(Image image, double factor) {
-  for (std::uint8_t& value : image.pixels) value = blended(0, value, static_cast<float>(factor));
+  const Blend blend(factor);
+  for (std::uint8_t& value : image.pixels) value = blend(0, value);
   return image;
 }
 
@@ -126,16 +139,18 @@ Image adjust_contrast(Image image, double factor) {
   const std::size_t count = image.pixels.size() / 3;
   for (std::size_t i = 0; i < count; ++i) sum += luma(&image.pixels[3 * i]);
   const int mean = count == 0 ? 0 : static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5);
-  for (std::uint8_t& value : image.pixels) value = blended(mean, value, static_cast<float>(factor));
+  const Blend blend(factor);
+  for (std::uint8_t& value : image.pixels) value = blend(mean, value);
   return image;
 }
 
 Image adjust_saturation(Image image, double factor) {
+  const Blend blend(factor);
   const std::size_t count = image.pixels.size() / 3;
   for (std::size_t i = 0; i < count; ++i) {
     std::uint8_t* pixel = &image.pixels[3 * i];
     const int grey = luma(pixel);
-    for (std::size_t c = 0; c < 3; ++c) pixel[c] = blended(grey, pixel[c], static_cast<float>(factor));
+    for (std::size_t c = 0; c < 3; ++c) pixel[c] = blend(grey, pixel[c]);
   }
   return image;
 }

@@ -111,7 +111,8 @@ fs::path find_idx_file(const fs::path& root, const std::string& stem, int dims) 
 
 DatasetPtr open_mnist(const fs::path& root, const std::string& split) {
   const std::string stem = split == "train" ? "train" : "t10k";
-  return open_idx(find_idx_file(root, stem + "-images", 3), find_idx_file(root, stem + "-labels", 1));
+  const fs::path images = find_idx_file(root, stem + "-images", 3), labels = find_idx_file(root, stem + "-labels", 1);
+  return open_idx(images, labels);
 }
 
 bool has_idx_files(const fs::path& root) {

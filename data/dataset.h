@@ -65,15 +65,14 @@ DatasetPtr hold_in_memory(DatasetPtr dataset, int threads = 0);
 // ---- All kinds ----
 
 struct DatasetOptions {
-  std::string kind;  // folder, cifar10, cifar100, mnist (also idx), shapes; empty: found out from `root`
-  std::filesystem::path root;        // not used by shapes
-  std::string split = "train";       // train, or any of test, val, validation: whichever of these is there
-  std::int64_t train_size = 20'000;  // of shapes
-  std::int64_t test_size = 2'000;    // of shapes
-  std::uint64_t seed = 0;            // of shapes
-  std::size_t memory = std::size_t{1}
-                       << 30;  // a dataset whose pixels fit in so many bytes is decoded once and kept
-  int threads = 0;             // that decode it; 0 = one per core
+  std::string kind = {};            // folder, cifar10, cifar100, mnist (also idx), shapes; empty: found out from `root`
+  std::filesystem::path root = {};  // not used by shapes
+  std::string split = "train";      // train, or any of test, val, validation: whichever of these is there
+  std::int64_t train_size = 20'000;           // of shapes
+  std::int64_t test_size = 2'000;             // of shapes
+  std::uint64_t seed = 0;                     // of shapes
+  std::size_t memory = std::size_t{1} << 30;  // a dataset whose pixels fit in so many bytes is decoded once and kept
+  int threads = 0;                            // that decode it; 0 = one per core
 };
 
 /// Opens the dataset, or throws an Error that says what was looked for and which kinds there are.

@@ -14,7 +14,7 @@ std::string first_bytes(Bytes file);
 
 /// Throws unless an image of this size is allowed (max_image_pixels) and could come out of `file_size` bytes
 /// when one byte can stand for at most `pixels_per_byte` pixels.
-void check_image_claim(std::string_view name, std::uint64_t height, std::uint64_t width,
-                       std::uint64_t file_size, std::uint64_t pixels_per_byte);
+void check_image_claim(std::string_view name, std::uint64_t height, std::uint64_t width, std::uint64_t file_size,
+                       std::uint64_t pixels_per_byte);
 
 }  // namespace vitrine

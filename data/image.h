@@ -54,7 +54,6 @@ std::vector<std::uint8_t> encode_png(const Image& image);
 void write_png(const Image& image, const std::filesystem::path& path);
 
 /// The whole file; an Error that names the path when it cannot be read or is larger than `max_bytes`.
-std::vector<std::uint8_t> read_bytes(const std::filesystem::path& path,
-                                     std::size_t max_bytes = std::size_t{1} << 32);
+std::vector<std::uint8_t> read_bytes(const std::filesystem::path& path, std::size_t max_bytes = std::size_t{1} << 32);
 
 }  // namespace vitrine

@@ -1,6 +1,7 @@
 // The loader: a queue of batches that worker threads fill in any order and next() empties in the epoch's order.
 #include "data/loader.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <map>
@@ -124,7 +125,7 @@ Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
     RandomSequence random(options.seed, Purpose::augmentation, stream);
     try {
       transform.apply(sample.image, random, image);
-    } catch (const Error& failure) {
+    } catch (const std::exception& failure) {
       throw Error(fmt::format("{}: {}", dataset->name(index), failure.what()));
     }
     label[i] = sample.label;

@@ -14,11 +14,7 @@
 namespace vitrine {
 
 struct Mixing {
-  enum class Mode {
-    batch,
-    pair,
-    element
-  };  // one lambda for all, for both of a pair, for each sample. timm: elem
+  enum class Mode { batch, pair, element };  // one lambda for all, for both of a pair, for each sample. timm: elem
 
   double mixup_alpha = 0.8;         // Beta(alpha, alpha); 0 = no mixup
   double cutmix_alpha = 1.0;        // 0 = no CutMix
