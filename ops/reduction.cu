@@ -53,7 +53,7 @@ ReduceLayout reduce_layout(const Tensor& x, const Dims& dims) {
   // About 2^15 elements per task: long enough to pay for its start, short enough to share out and to stay accurate.
   if (layout.columns) {
     layout.tile = std::min<std::int64_t>(layout.kept.row_length(), 1024);
-    layout.chunk = std::clamp<std::int64_t>((1 << 16) / layout.tile, 1, 512);
+    layout.chunk = std::clamp<std::int64_t>((1 << 16) / layout.tile, 1, 128);
   } else {
     layout.chunk = 1 << 13;
     layout.tile = std::max<std::int64_t>(1, (1 << 15) / std::clamp<std::int64_t>(layout.count, 1, layout.chunk));

@@ -128,24 +128,13 @@ Tensor log_softmax(const Tensor& x, int dim) { return apply(Form::log_softmax, x
 
 // ---- The compositions ----
 
-namespace {
-
-/// x, with `replacement` where x is `unwanted`; no gradient reaches x there.
-Tensor replace(const Tensor& x, double unwanted, double replacement) {
-  const Tensor is_unwanted = equal(x, full({}, unwanted, x.dtype(), x.device()));
-  return where(is_unwanted, full({}, replacement, x.dtype(), x.device()), x);
-}
-
-}  // namespace
-
-Tensor softmax_composed(const Tensor& x, int dim) {
-  const Tensor max = replace(amax(x, {dim}, true), -std::numeric_limits<double>::infinity(), 0).detach();
-  const Tensor exponential = exp(x - max);
-  return exponential / replace(sum(exponential, {dim}, true), 0, 1);
-}
-
 Tensor log_softmax_composed(const Tensor& x, int dim) {
-  return x - replace(logsumexp(x, {dim}, true), -std::numeric_limits<double>::infinity(), 0);
+  const auto scalar = [&](double value) { return full({}, value, x.dtype(), x.device()); };
+  const Tensor total = logsumexp(x, {dim}, true);
+  const Tensor is_masked = equal(total, scalar(-std::numeric_limits<double>::infinity()));
+  return x - where(is_masked, scalar(0), total);
 }
+
+Tensor softmax_composed(const Tensor& x, int dim) { return exp(log_softmax_composed(x, dim)); }
 
 }  // namespace vitrine

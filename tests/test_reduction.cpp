@@ -1,0 +1,74 @@
+// Reductions where the op table does not reach: long sums in f32, values far from zero, NaN and infinity.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "ops/ops.h"
+#include "tests/op_table.h"
+
+namespace vitrine {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+Tensor row_of(std::initializer_list<double> values) {
+  return from_values<double>(values, {static_cast<std::int64_t>(values.size())});
+}
+
+TEST(Reduction, LongSumsKeepTheirDigits) {
+  const Tensor x = cast_data(test_values({1000, 1000}, 1, 0.5, 1.5), DType::f32);  // a plain float sum errs by 1e-3
+  const auto values = x.to_vector<float>();
+  double total = 0, first_column = 0;
+  for (const float value : values) total += value;
+  for (std::size_t row = 0; row < 1000; ++row) first_column += values[row * 1000];
+  EXPECT_TRUE(std::abs(sum(x).item() - total) <= 2e-7 * total);
+  EXPECT_TRUE(std::abs(select(sum(x, {0}), 0, 0).item() - first_column) <= 2e-7 * first_column);
+  EXPECT_TRUE(std::abs(mean(transpose(x)).item() - total / 1e6) <= 2e-7);
+}
+
+TEST(Reduction, VarianceFarFromZero) {
+  // Multiples of 1/8 around 2^20 are exact in f32, so the variance is that of the multiples.
+  Tensor x = empty({3, 64}), centered = empty({3, 64}, DType::f64);
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    const double offset = static_cast<double>((i * 37) % 29) / 8;
+    x.data<float>()[i] = static_cast<float>(1048576 + offset);
+    centered.data<double>()[i] = offset;
+  }
+  const auto actual = var(x, {1}).to_vector<float>();
+  const auto expected = var(centered, {1}).to_vector<double>();
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(std::abs(actual[i] - expected[i]) <= 1e-6 * expected[i]);
+}
+
+TEST(Reduction, NanIsTheExtreme) {
+  EXPECT_TRUE(std::isnan(amax(row_of({1, nan, 3})).item()));
+  EXPECT_TRUE(std::isnan(amin(row_of({1, 3, nan})).item()));
+  EXPECT_TRUE(std::isnan(amax(row_of({nan, 1, infinity})).item()));
+  EXPECT_TRUE(std::isnan(sum(row_of({1, nan})).item()));
+  EXPECT_TRUE(std::isnan(logsumexp(row_of({1, nan})).item()));
+}
+
+TEST(Reduction, MaximumOfIntegersAndTies) {
+  EXPECT_EQ(amax(from_values<std::int64_t>({-7, -3, -5}, {3})).item(), -3);
+  EXPECT_EQ(amin(from_values<std::int32_t>({7, 3, 5}, {3})).item(), 3);
+  EXPECT_EQ(sum(from_values<std::int64_t>({1, 2, 3}, {3})).item(), 6);
+  Tape tape;
+  const Tensor x = tape.watch(row_of({1, 4, 4, 2}));
+  EXPECT_EQ(tape.backward(amax(x))[x].to_vector<double>(), (std::vector<double>{0, 0.5, 0.5, 0}));
+}
+
+TEST(Reduction, LogSumExpAtTheEnds) {
+  EXPECT_EQ(logsumexp(row_of({-infinity, -infinity})).item(), -infinity);
+  EXPECT_EQ(logsumexp(row_of({infinity, 0})).item(), infinity);
+  EXPECT_TRUE(std::abs(logsumexp(row_of({1000, 1000})).item() - (1000 + std::log(2.0))) <= 1e-12);
+  EXPECT_TRUE(std::abs(logsumexp(row_of({-1000, -1000})).item() + 1000 - std::log(2.0)) <= 1e-12);
+  Tape tape;
+  const Tensor x = tape.watch(full({2, 3}, -infinity, DType::f64));
+  EXPECT_EQ(tape.backward(sum(logsumexp(x, {1})))[x].to_vector<double>(), std::vector<double>(6, 0.0));
+}
+
+TEST(Reduction, MeanOfNothingIsNan) { EXPECT_TRUE(std::isnan(mean(zeros({0})).item())); }
+
+}  // namespace
+}  // namespace vitrine
