@@ -7,6 +7,10 @@
 
 namespace vitrine {
 
+// ---- GELU (ops/gelu.cu) ----
+
+Tensor gelu_composed(const Tensor& x, GeluForm form = GeluForm::erf);
+
 // ---- Softmax family (ops/softmax.cu) ----
 
 Tensor softmax_composed(const Tensor& x, int dim = -1);

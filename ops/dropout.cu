@@ -1,0 +1,132 @@
+// Dropout and drop path. Their masks are a function of (random, element index), so backward computes them again.
+//
+// Element i in row-major order is kept if random.uniform(i) >= probability, on either device and for any strides.
+#include <algorithm>
+#include <cmath>
+
+#include "ops/elementwise.h"
+#include "ops/ops.h"
+
+namespace vitrine {
+
+// ---- dropout: y = x m / (1 - p), m = 0 with probability p, else 1, per element ----
+
+namespace {
+
+/// What a kernel needs to know: the factor of element i is 0 or `scale`.
+struct Mask {
+  Random random;
+  std::uint32_t threshold;  // uniform(i) >= p is the same as bits(i) / 2^8 >= p 2^24, in whole numbers
+  double scale;
+
+  Mask(double probability, Random source)
+      : random(source),
+        threshold(static_cast<std::uint32_t>(std::ceil(probability * 0x1p24))),
+        scale(1 / (1 - probability)) {}
+
+  VT_HD bool keeps(std::uint32_t bits) const { return (bits >> 8) >= threshold; }
+};
+
+/// Random words for `block_count` blocks from `first_block` on. Rounds outside, blocks inside: the inner loops vectorise.
+constexpr int blocks_at_once = 64;
+void random_words(const Random& random, std::int64_t first_block, std::uint32_t (&words)[4 * blocks_at_once]) {
+  for (int b = 0; b < blocks_at_once; ++b) {
+    const PhiloxBlock block = random.block(static_cast<std::uint64_t>(first_block + b));
+    for (int w = 0; w < 4; ++w) words[4 * b + w] = block.word[w];
+  }
+}
+
+template <class T>
+void dropout_on_cpu(const Mask& mask, std::int64_t count, const T* x, T* y) {
+  constexpr std::int64_t step = 4 * blocks_at_once;
+  const auto scale = static_cast<Compute<T>>(mask.scale);
+  parallel_for(count, 64 * step, [&](std::int64_t begin, std::int64_t end) {
+    alignas(64) std::uint32_t words[step];
+    for (std::int64_t start = begin; start < end; start += step) {
+      random_words(mask.random, start / 4, words);
+      const std::int64_t length = std::min(step, end - start);
+      for (std::int64_t i = 0; i < length; ++i) {
+        const Compute<T> factor = mask.keeps(words[i]) ? scale : Compute<T>(0);
+        y[start + i] = static_cast<T>(static_cast<Compute<T>>(x[start + i]) * factor);
+      }
+    }
+  });
+}
+
+#if VT_CUDA
+/// One thread takes the four elements that share a block of random words.
+template <class T>
+__global__ void dropout_kernel(Mask mask, std::int64_t count, const T* x, T* y) {
+  const auto scale = static_cast<Compute<T>>(mask.scale);
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t b = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; 4 * b < count; b += step) {
+    const PhiloxBlock block = mask.random.block(static_cast<std::uint64_t>(b));
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      const std::int64_t i = 4 * b + w;
+      const Compute<T> factor = mask.keeps(block.word[w]) ? scale : Compute<T>(0);
+      if (i < count) y[i] = static_cast<T>(static_cast<Compute<T>>(x[i]) * factor);
+    }
+  }
+}
+#endif
+
+Tensor dropout_forward(const Tensor& strided, double probability, Random random) {
+  const Tensor x = contiguous_data(strided);
+  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  if (x.numel() == 0) return y;
+  const Mask mask(probability, random);
+  dispatch_floating(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
+    if (x.device().is_cpu()) return dropout_on_cpu<T>(mask, x.numel(), x.data<T>(), y.data<T>());
+#if VT_CUDA
+    launch(dropout_kernel<T>, grid_for(x.numel(), 4 * 256), 256, 0, current_stream(), mask, x.numel(), x.data<T>(),
+           y.data<T>());
+#endif
+  });
+  return y;
+}
+
+void check(const char* op, const Tensor& x, double probability) {
+  VT_CHECK(probability >= 0 && probability < 1, "{}: probability is {}, expected 0 <= probability < 1", op,
+           probability);
+  VT_CHECK(x.defined() && is_floating(x.dtype()), "{}: dtype of x {} is {}, expected f32, f64 or bf16", op,
+           to_string(x.shape()), name_of(x.dtype()));
+}
+
+}  // namespace
+
+Tensor dropout(const Tensor& x, double probability, Random random) {  // dx = dy m / (1 - p): dropout of dy
+  check("dropout", x, probability);
+  if (probability == 0) return x;
+  return record("dropout", dropout_forward(x, probability, random), {x},
+                [=](const Tensor& dy, Chain& chain) { chain.add(0, dropout(dy, probability, random)); });
+}
+
+// ---- drop_path: y[b, ...] = x[b, ...] m[b] / (1 - p). Huang et al. 2016 ----
+
+namespace {
+struct Multiply {
+  template <class T>
+  VT_HD T operator()(T x, T factor) const {
+    return x * factor;
+  }
+};
+}  // namespace
+
+Tensor drop_path(const Tensor& x, double probability, Random random) {  // dx: drop_path of dy
+  check("drop_path", x, probability);
+  VT_CHECK(x.dim() >= 1, "drop_path: x is 0-d, expected at least one dim: the samples");
+  if (probability == 0) return x;
+  Shape per_sample = Dims::filled(x.dim(), 1);  // (B, 1, ..., 1)
+  per_sample[0] = x.size(0);
+  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  dispatch_floating(x.dtype(), "drop_path", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    const Tensor factors = dropout_forward(ones(per_sample, dtype_of<C>(), x.device()), probability, random);
+    map_into<T, T, C>(Multiply{}, y, x, factors);
+  });
+  return record("drop_path", y, {x},
+                [=](const Tensor& dy, Chain& chain) { chain.add(0, drop_path(dy, probability, random)); });
+}
+
+}  // namespace vitrine
