@@ -33,10 +33,13 @@ void add_block(std::vector<LayerSummary>& rows, const std::string& name, const T
 
 /// "12,345,678".
 std::string with_commas(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  for (auto i = static_cast<std::int64_t>(digits.size()) - 3; i > 0; i -= 3)
-    digits.insert(static_cast<std::size_t>(i), ",");
-  return digits;
+  const std::string digits = std::to_string(value);
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Models: published parameter counts and multiply-adds, names, the registry, and how a ViT is put together.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
