@@ -5,25 +5,13 @@
 
 #include "ops/ops.h"
 #include "tensor/parallel.h"
+#include "tests/expectations.h"
 #include "tests/op_table.h"
 
 namespace vitrine {
 namespace {
 
 bool share_storage(const Tensor& a, const Tensor& b) { return a.storage() == b.storage(); }
-
-/// The message of the Error that `call` throws, or "" where it throws none.
-template <class Call>
-std::string error_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// 0, 1, 2, ... in the given shape.
 Tensor counting(const Shape& shape) { return reshape(arange(element_count(shape), DType::f64), shape); }
