@@ -28,4 +28,11 @@ MatrixView<T> rows_from(MatrixView<T> a, std::int64_t row) {
   return a;
 }
 
+/// The view of `a` that starts at column `column`.
+template <class T>
+MatrixView<T> columns_from(MatrixView<T> a, std::int64_t column) {
+  a.data += a.transposed ? column * a.leading : column;
+  return a;
+}
+
 }  // namespace vitrine

@@ -63,6 +63,39 @@ void matmul_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch)
   });
 }
 
+/// Long sums for a small result, as in dweight = dy^T x: blocks of rows would each read all of b, so the sum is split
+/// instead, into parts of fixed length that are added in order.
+constexpr std::int64_t sum_part = 1024;
+
+bool splits_the_sum(std::int64_t m, std::int64_t n, std::int64_t k) { return k >= 4 * sum_part && m * n <= k * 128; }
+
+template <class T>
+void matmul_split_cpu(const Tensor& a, const Tensor& b, Tensor& y) {
+  const std::int64_t m = a.size(0), k = a.size(1), n = b.size(1);
+  const std::int64_t parts = chunk_count(k, sum_part);
+  Tensor partial = empty({parts, m, n}, y.dtype());
+  T* partials = partial.data<T>();
+  parallel_for(k, sum_part, [&](std::int64_t begin, std::int64_t end) {
+    const auto left = columns_from(view_of<T>(a, 0), begin);
+    const auto right = rows_from(view_of<T>(b, 0), begin);
+    gemm_serial<T>(m, n, end - begin, left, right, T(0), partials + begin / sum_part * m * n, n);
+  });
+  T* out = y.data<T>();
+  parallel_for(m * n, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    std::copy(partials + begin, partials + end, out + begin);
+    for (std::int64_t part = 1; part < parts; ++part) {
+      const T* addend = partials + part * m * n;
+      for (std::int64_t i = begin; i < end; ++i) out[i] += addend[i];
+    }
+  });
+}
+
+template <class T>
+void matmul_any_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch) {
+  if (batch.empty() && splits_the_sum(a.size(-2), b.size(-1), a.size(-1))) return matmul_split_cpu<T>(a, b, y);
+  matmul_cpu<T>(a, b, y, batch);
+}
+
 Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
   if (a.dtype() == DType::bf16) {  // products of bf16 are exact in f32, and so they are summed
     return cast_data(matmul_forward(cast_data(a, DType::f32), cast_data(b, DType::f32), batch), DType::bf16);
@@ -75,9 +108,9 @@ Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
   if (y.numel() == 0 || a.size(-1) == 0) return y;
   const Tensor left = readable(a), right = readable(b);
   if (a.dtype() == DType::f64) {
-    matmul_cpu<double>(left, right, y, batch);
+    matmul_any_cpu<double>(left, right, y, batch);
   } else {
-    matmul_cpu<float>(left, right, y, batch);
+    matmul_any_cpu<float>(left, right, y, batch);
   }
   return y;
 }
