@@ -112,15 +112,13 @@ std::vector<std::string> words_of(const YAML::Node& value, const std::string& wh
   return words;  // none for null
 }
 
-YAML::Node parse_yaml(const std::filesystem::path& path) {
+YAML::Node parse_yaml(const std::string& text, const std::string& name) {
   try {
-    return YAML::Load(read_text(path, 1 << 20));
+    return YAML::Load(text);
   } catch (const YAML::Exception& error) {
-    throw Error(fmt::format("{}:{}: not valid YAML: {}", path.string(), error.mark.line + 1, error.msg));
+    throw Error(fmt::format("{}:{}: not valid YAML: {}", name, error.mark.line + 1, error.msg));
   }
 }
-
-std::string shortest(double value) { return fmt::format("{}", value); }
 
 }  // namespace
 
@@ -139,55 +137,62 @@ void set_field(Recipe& recipe, std::string_view name, const std::vector<std::str
 }
 
 Recipe read_recipe(const std::filesystem::path& path, Recipe base) {
-  const YAML::Node file = parse_yaml(path);
+  return parse_recipe(read_text(path, 1 << 20), path.string(), std::move(base));
+}
+
+Recipe parse_recipe(const std::string& text, const std::string& name, Recipe base) {
+  const YAML::Node file = parse_yaml(text, name);
   if (file.IsNull()) return base;
-  VT_CHECK(file.IsMap(), "{}:1: expected lines of the form `name: value`", path.string());
+  VT_CHECK(file.IsMap(), "{}:1: expected lines of the form `name: value`", name);
   std::set<std::string> seen;
   for (const auto& pair : file) {
-    const std::string line = fmt::format("{}:{}", path.string(), pair.first.Mark().line + 1);
+    const std::string line = fmt::format("{}:{}", name, pair.first.Mark().line + 1);
     VT_CHECK(pair.first.IsScalar(), "{}: expected a line of the form `name: value`", line);
-    std::string name = pair.first.Scalar();
-    std::ranges::replace(name, '_', '-');
-    const RecipeField& field = known_field(name, line);
-    VT_CHECK(seen.insert(name).second, "{}: {}: is set twice in this file", line, name);
-    const std::string where = fmt::format("{}: {}", line, name);
-    const bool is_null_number = pair.second.IsNull() && field.is_switch();
-    VT_CHECK(!is_null_number, "{}: is empty, expected {}", where, field.accepts.text);
+    std::string key = pair.first.Scalar();
+    std::ranges::replace(key, '_', '-');
+    const RecipeField& field = known_field(key, line);
+    VT_CHECK(seen.insert(key).second, "{}: {}: is set twice in this file", line, key);
+    const std::string where = fmt::format("{}: {}", line, key);
+    VT_CHECK(!pair.second.IsNull() || !field.is_switch(), "{}: is empty, expected {}", where, field.accepts.text);
     set_field(base, field, words_of(pair.second, where), where);
   }
   base.file_total_batch = base.total_batch();
   return base;
 }
 
+std::vector<std::string> field_words(const Recipe& recipe, const RecipeField& field) {
+  return std::visit(
+      [&](auto member) -> std::vector<std::string> {
+        const auto& value = recipe.*member;
+        using T = std::remove_cvref_t<decltype(value)>;
+        std::vector<std::string> words;
+        if constexpr (std::is_same_v<T, std::vector<double>>) {
+          for (const double x : value) words.push_back(fmt::format("{}", x));
+        } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
+          for (const auto& [name, text] : value) words.push_back(name + "=" + text);
+        } else if constexpr (std::is_same_v<T, std::optional<double>>) {
+          if (value) words.push_back(fmt::format("{}", *value));
+        } else {
+          words.push_back(fmt::format("{}", value));
+        }
+        return words;
+      },
+      field.member);
+}
+
 std::string to_yaml(const Recipe& recipe) {
   YAML::Emitter out;
   out << YAML::BeginMap;
   for (const RecipeField& field : recipe_fields()) {
+    const std::vector<std::string> words = field_words(recipe, field);
     out << YAML::Key << field.name << YAML::Value;
-    std::visit(
-        [&](auto member) {
-          const auto& value = recipe.*member;
-          using T = std::remove_cvref_t<decltype(value)>;
-          if constexpr (std::is_same_v<T, double>) {
-            out << shortest(value);
-          } else if constexpr (std::is_same_v<T, std::optional<double>>) {
-            if (value)
-              out << shortest(*value);
-            else
-              out << YAML::Null;
-          } else if constexpr (std::is_same_v<T, std::vector<double>>) {
-            out << YAML::Flow << YAML::BeginSeq;
-            for (const double x : value) out << shortest(x);
-            out << YAML::EndSeq;
-          } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
-            out << YAML::Flow << YAML::BeginMap;
-            for (const auto& [name, text] : value) out << YAML::Key << name << YAML::Value << text;
-            out << YAML::EndMap;
-          } else {
-            out << value;
-          }
-        },
-        field.member);
+    if (field.takes_many()) {
+      out << YAML::Flow << words;
+    } else if (words.empty()) {
+      out << YAML::Null;
+    } else {
+      out << words[0];
+    }
   }
   out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
@@ -207,9 +212,8 @@ void check_recipe(const Recipe& recipe) {
            recipe.ratio[1]);
   VT_CHECK(recipe.experiment.find('/') == std::string::npos && recipe.experiment != "." && recipe.experiment != "..",
            "--experiment: is '{}', expected the name of a folder, without '/'", recipe.experiment);
-  const int starts = !recipe.initial_checkpoint.empty() + !recipe.pretrained_path.empty() + !recipe.resume.empty();
-  VT_CHECK(starts <= 1, "--resume, --initial-checkpoint, --pretrained-path: {} are given, expected at most one",
-           starts);
+  VT_CHECK(recipe.initial_checkpoint.empty() || recipe.pretrained_path.empty(),
+           "--initial-checkpoint, --pretrained-path: both are given, expected at most one");
 }
 
 PeakRate peak_learning_rate(const Recipe& recipe) {

@@ -117,8 +117,13 @@ void set_field(Recipe& recipe, const RecipeField& field, const std::vector<std::
                const std::string& where);
 void set_field(Recipe& recipe, std::string_view name, const std::vector<std::string>& words, const std::string& where);
 
+/// The inverse of set_field: the words that give this value.
+std::vector<std::string> field_words(const Recipe& recipe, const RecipeField& field);
+
 /// Reads a YAML file over `base`. Errors name file, line, key, value and what is accepted.
 Recipe read_recipe(const std::filesystem::path& path, Recipe base = {});
+/// The same from text; `name` stands for the file in messages.
+Recipe parse_recipe(const std::string& text, const std::string& name, Recipe base = {});
 
 /// What args.yaml holds: every field. Reading it gives the same recipe.
 std::string to_yaml(const Recipe& recipe);

@@ -168,8 +168,9 @@ Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(rec
 
 void Trainer::build_model() {
   model_.emplace(create_model(recipe_.model, model_options(recipe_, data_.train->num_classes())));
-  if (!recipe_.initial_checkpoint.empty()) model_->load_state_dict(read_weights(recipe_.initial_checkpoint));
-  if (!recipe_.pretrained_path.empty()) {
+  const bool fresh = recipe_.resume.empty();  // a run that goes on brings its weights
+  if (fresh && !recipe_.initial_checkpoint.empty()) model_->load_state_dict(read_weights(recipe_.initial_checkpoint));
+  if (fresh && !recipe_.pretrained_path.empty()) {
     const LoadReport report = model_->load_state_dict(read_weights(recipe_.pretrained_path), false);
     if (!report.clean()) observer_.note(fmt::format("{}: {}", recipe_.pretrained_path, to_string(report)));
   }

@@ -1,0 +1,32 @@
+// The subcommands of `vitrine`. Each registers its flags and, when it is called, sets the exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "tensor/error.h"
+
+namespace vitrine {
+
+/// What the program ends with; also in `vitrine --help`.
+enum ExitCode : int {
+  exit_success = 0,
+  exit_failure = 1,   // something could not be done, or a check failed
+  exit_usage = 2,     // a flag or a recipe is wrong
+  exit_signal = 128,  // plus the signal's number: 130 after SIGINT, 143 after SIGTERM; what was done is saved
+};
+
+/// A mistake in the command line or in a recipe.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+void add_train(CLI::App& program, int& exit_code);
+void add_eval(CLI::App& program, int& exit_code);
+void add_predict(CLI::App& program, int& exit_code);
+void add_summary(CLI::App& program, int& exit_code);
+void add_list_models(CLI::App& program, int& exit_code);
+void add_gradcheck(CLI::App& program, int& exit_code);
+
+}  // namespace vitrine

@@ -1,0 +1,84 @@
+// vitrine eval: loss, top-1 and top-5 of saved weights on a dataset.
+#include <fmt/core.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/recipe_options.h"
+#include "tensor/parallel.h"
+#include "train/evaluate.h"
+#include "train/setup.h"
+#include "train/weights.h"
+
+namespace vitrine {
+namespace {
+
+struct EvalOptions {
+  RecipeOptions recipe;
+  std::string checkpoint;
+  bool json = false;
+};
+
+/// The data of the run whose folder the checkpoint lies in, unless flags name other data.
+Recipe data_of_run(const std::filesystem::path& checkpoint) {
+  const auto folder = std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
+  const auto args = folder / "args.yaml";
+  return std::filesystem::exists(args) ? read_recipe(args) : Recipe{};
+}
+
+/// Weights without config.json need the model's name and take everything else from the flags.
+LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
+  if (!options.recipe.has("model")) return load_model(options.checkpoint);
+  Model model = create_model(recipe.model, model_options(recipe, data.num_classes()));
+  model.load_state_dict(read_weights(options.checkpoint));
+  PretrainedConfig prepared = preprocessing(recipe, model);
+  return {std::move(model), std::move(prepared), data.class_names()};
+}
+
+int run_eval(const EvalOptions& options) {
+  const Recipe recipe = options.recipe.apply(data_of_run(options.checkpoint));
+  if (recipe.dataset != "shapes" && recipe.data_dir.empty()) {
+    throw UsageError("--data-dir: is not given, expected a folder with images (or --dataset shapes)");
+  }
+  if (recipe.threads > 0) set_num_threads(static_cast<int>(recipe.threads));
+  const Device device = open_device(recipe.device);
+  const DatasetPtr data = open_split(recipe, recipe.val_split);
+  LoadedModel loaded = open_model(options, recipe, *data);
+  VT_CHECK(loaded.model.classes() >= data->num_classes(),
+           "{}: the model has {} outputs, expected at least {}, the classes of {}", options.checkpoint,
+           loaded.model.classes(), data->num_classes(), recipe.data_dir);
+  loaded.model.move_to(device);
+  Loader loader(data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));
+  const Evaluation result = evaluate(loaded.model, loader, device);
+  if (options.json) {
+    const nlohmann::ordered_json json = {{"model", loaded.model.name()},
+                                         {"images", result.images},
+                                         {"loss", result.loss},
+                                         {"top1", result.top1},
+                                         {"top5", result.top5}};
+    fmt::print("{}\n", json.dump());
+  } else {
+    fmt::print("{}: {} images, loss {:.4f}, top-1 {:.2f}%, top-5 {:.2f}%\n", loaded.model.name(), result.images,
+               result.loss, result.top1, result.top5);
+  }
+  for (const std::string& bad : loader.bad_samples()) fmt::print(stderr, "replaced an unreadable image: {}\n", bad);
+  return exit_success;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program, int& exit_code) {
+  CLI::App* command =
+      program.add_subcommand("eval", "evaluate weights: vitrine eval --checkpoint RUN --data-dir FOLDER");
+  const auto options = std::make_shared<EvalOptions>();
+  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
+      ->required();
+  command->add_flag("--json", options->json, "print one JSON object");
+  options->recipe.add_to(*command, {"data-dir", "dataset", "val-split", "val-num-samples", "seed", "batch-size",
+                                    "workers", "bad-samples", "threads", "device", "model", "num-classes", "img-size",
+                                    "model-kwargs", "crop-pct", "mean", "std", "interpolation"});
+  command->callback([options, &exit_code] { exit_code = run_eval(*options); });
+}
+
+}  // namespace vitrine

@@ -1,0 +1,82 @@
+// vitrine predict: the most probable classes of images.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "cli/commands.h"
+#include "ops/ops.h"
+#include "train/setup.h"
+#include "train/weights.h"
+
+namespace vitrine {
+namespace {
+
+struct PredictOptions {
+  std::string checkpoint, device = "cpu";
+  std::vector<std::string> images;
+  int top = 5;
+  bool json = false;
+};
+
+struct Guess {
+  std::string label;
+  double probability = 0;
+};
+
+/// The `top` most probable classes of one image, best first.
+std::vector<Guess> classify(const LoadedModel& loaded, const std::string& path, int top, Device device) {
+  const EvalTransform transform = eval_transform(loaded.preprocessing);
+  const std::int64_t side = transform.image_size;
+  Tensor image = empty({1, 3, side, side});
+  transform(read_image(path), image.data<float>());
+  const Tensor logits = loaded.model(to_device(image, device));  // (1, K)
+  const std::vector<float> probabilities = to_device(softmax(logits), cpu).to_vector<float>();
+  std::vector<std::size_t> order(probabilities.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater{}, [&](std::size_t k) { return probabilities[k]; });
+  std::vector<Guess> guesses;
+  for (const std::size_t k : order) {
+    if (static_cast<int>(guesses.size()) == top) break;
+    const bool named = k < loaded.label_names.size();
+    guesses.push_back({named ? loaded.label_names[k] : fmt::format("class {}", k), probabilities[k]});
+  }
+  return guesses;
+}
+
+int run_predict(const PredictOptions& options) {
+  const Device device = open_device(options.device);
+  LoadedModel loaded = load_model(options.checkpoint);
+  loaded.model.move_to(device);
+  auto json = nlohmann::ordered_json::array();
+  for (const std::string& path : options.images) {
+    const std::vector<Guess> guesses = classify(loaded, path, options.top, device);
+    if (!options.json) fmt::print("{}\n", path);
+    auto list = nlohmann::ordered_json::array();
+    for (const Guess& guess : guesses) {
+      if (!options.json) fmt::print("  {:6.2f}%  {}\n", 100 * guess.probability, guess.label);
+      list.push_back({{"label", guess.label}, {"probability", guess.probability}});
+    }
+    json.push_back({{"image", path}, {"predictions", list}});
+  }
+  if (options.json) fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  return exit_success;
+}
+
+}  // namespace
+
+void add_predict(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("predict", "classify images: vitrine predict --checkpoint RUN IMAGE...");
+  const auto options = std::make_shared<PredictOptions>();
+  command->add_option("images", options->images, "JPEG or PNG files")->required()->type_name("IMAGE");
+  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
+      ->required();
+  command->add_option("--top", options->top, "classes to show")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--device", options->device, "cpu or cuda")->capture_default_str();
+  command->add_flag("--json", options->json, "print a JSON list");
+  command->callback([options, &exit_code] { exit_code = run_predict(*options); });
+}
+
+}  // namespace vitrine

@@ -1,0 +1,69 @@
+// vitrine train: a recipe, flags that win over it, and a run folder in the end.
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/recipe_options.h"
+#include "cli/signals.h"
+#include "train/trainer.h"
+
+namespace vitrine {
+namespace {
+
+Recipe resolve(const RecipeOptions& options) {
+  Recipe base;
+  if (const Recipe given = options.apply(); !given.resume.empty()) {
+    const auto file = checkpoint_file(given.resume);
+    base = parse_recipe(read_checkpoint_recipe(file), file.string());
+  }
+  const Recipe recipe = options.apply(std::move(base));
+  try {
+    check_recipe(recipe);
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+  return recipe;
+}
+
+void report_result(const Trainer& trainer) {
+  const RunState& state = trainer.state();
+  const auto& folder = trainer.folder().path();
+  if (state.best_epoch >= 0) {
+    const EpochSummary& best = state.history.at(static_cast<std::size_t>(state.best_epoch));
+    fmt::print("best: epoch {}, top-1 {:.2f}%, top-5 {:.2f}%, eval loss {:.4f}\n", best.epoch, best.eval_top1,
+               best.eval_top5, best.eval_loss);
+  }
+  fmt::print("figures of every epoch: {}\n", (folder / "summary.csv").string());
+  fmt::print("best weights: {}\n", (folder / "model.safetensors").string());
+  fmt::print("try them: vitrine predict --checkpoint {} IMAGE...\n", folder.string());
+}
+
+int run_train(const RecipeOptions& options) {
+  const Recipe recipe = resolve(options);
+  catch_signals();
+  PrintingObserver observer(recipe.log_interval);
+  Trainer trainer(recipe, observer);
+  if (trainer.run() == Trainer::Outcome::finished) {
+    report_result(trainer);
+    return exit_success;
+  }
+  const int signal = received_signal();
+  fmt::print("stopped {}; go on with: vitrine train --resume {}\n",
+             signal != 0 ? fmt::format("by signal {}", signal) : std::string("at the limit"),
+             trainer.folder().path().string());
+  return signal != 0 ? exit_signal + signal : exit_success;
+}
+
+}  // namespace
+
+void add_train(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("train", "train a model: vitrine train -c RECIPE --data-dir FOLDER");
+  const auto options = std::make_shared<RecipeOptions>();
+  options->add_config_to(*command);
+  options->add_to(*command);
+  command->callback([options, &exit_code] { exit_code = run_train(*options); });
+}
+
+}  // namespace vitrine
