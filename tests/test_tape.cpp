@@ -214,7 +214,9 @@ TEST(TapeErrors, AnExceptionInTheMiddleOfBackwardLeavesEverythingUsable) {
     chain.add(0, dy);
   });
   const Tensor loss = mul(fragile, weight);
+  const std::size_t bytes_before = memory_statistics().in_use;
   EXPECT_EQ(error_of([&] { tape.backward(loss, {.retain = true}); }), "fragile: out of order");
+  EXPECT_EQ(memory_statistics().in_use, bytes_before) << "gradients of the failed run are still held";
   EXPECT_EQ(Tape::current(), &tape) << "recording must go on after the error";
   EXPECT_TRUE(tape.tracks(mul(weight, weight)));
   is_broken = false;

@@ -77,6 +77,36 @@ TEST(Views, OfViewsAddUpTheirOffsets) {
   EXPECT_EQ(view.to_vector<double>(), (std::vector<double>{42, 45}));
 }
 
+// ---- Sizes that break 16-bit and 32-bit arithmetic ----
+
+TEST(LargeTensors, HaveMoreThan65535Rows) {
+  constexpr std::int64_t rows = 70'001;
+  const Tensor x = reshape(arange(rows * 3, DType::f64), {rows, 3});
+  const Tensor last = from_values<std::int64_t>({rows - 1}, {1});
+  expect_near(index_select(x, 0, last), {rows * 3.0 - 3, rows * 3.0 - 2, rows * 3.0 - 1});
+  expect_near(select(contiguous(transpose(x)), 1, rows - 1), {rows * 3.0 - 3, rows * 3.0 - 2, rows * 3.0 - 1});
+  expect_near(select(flip(x, {0}), 0, rows - 1), {0, 1, 2});
+  expect_near(select(concat({x, x}, 0), 0, 2 * rows - 1), {rows * 3.0 - 3, rows * 3.0 - 2, rows * 3.0 - 1});
+  Tape tape;
+  const Tensor leaf = tape.watch(x);
+  expect_near(select(tape.backward(sum(slice(leaf, 0, rows - 1, rows)))[leaf], 0, rows - 1), {1, 1, 1});
+}
+
+TEST(LargeTensors, HaveMoreThan2To31Elements) {
+  constexpr std::int64_t rows = (std::int64_t{1} << 31) + 6;
+  const Tensor x = expand(counting({1, 2}), {rows, 2});  // one row of memory
+  EXPECT_EQ(x.numel(), 2 * rows);
+  EXPECT_EQ(slice(x, 0, 1, rows, 2).size(0), rows / 2);
+  expect_near(select(x, 0, rows - 1), {0, 1});
+  expect_near(select(select(reshape(x, {2, rows / 2, 2}), 0, 1), 0, rows / 2 - 1), {0, 1});
+  const Tensor bytes = empty({rows}, DType::u8);  // only the pages that are written become memory
+  Tensor end = slice(bytes, 0, rows - 3, rows), tail = slice(bytes, 0, rows - 2, rows);
+  fill(end, 0);
+  fill(tail, 7);
+  EXPECT_EQ(tail.offset(), rows - 2);
+  EXPECT_EQ(cast(end, DType::f64).to_vector<double>(), (std::vector<double>{0, 7, 7}));
+}
+
 // ---- Writing through views ----
 
 TEST(InPlace, WritesThroughAViewReachTheBase) {
