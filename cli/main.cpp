@@ -6,6 +6,7 @@
 #include <new>
 
 #include "cli/commands.h"
+#include "models/registry.h"
 #include "train/recipe.h"
 
 namespace vitrine {
@@ -58,10 +59,15 @@ int run(int argc, char** argv) {
     refuse_extras(program);
     if (program.get_subcommands().empty()) throw UsageError("expected a command; `vitrine --help` lists them");
     return exit_code;
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string message = error.what();
+    return report(program, message.substr(0, message.find(':')) + ": its value is missing", exit_usage);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return program.exit(error);  // --help
     return report(program, error.what(), exit_usage);
   } catch (const UsageError& error) {
+    return report(program, error.what(), exit_usage);
+  } catch (const UnknownModel& error) {
     return report(program, error.what(), exit_usage);
   } catch (const std::bad_alloc&) {
     return report(program, "out of memory", exit_failure);

@@ -186,7 +186,9 @@ std::string to_yaml(const Recipe& recipe) {
   for (const RecipeField& field : recipe_fields()) {
     const std::vector<std::string> words = field_words(recipe, field);
     out << YAML::Key << field.name << YAML::Value;
-    if (field.takes_many()) {
+    if (const auto* map = std::get_if<std::map<std::string, std::string> Recipe::*>(&field.member)) {
+      out << YAML::Flow << recipe.*(*map);
+    } else if (field.takes_many()) {
       out << YAML::Flow << words;
     } else if (words.empty()) {
       out << YAML::Null;
@@ -241,7 +243,7 @@ std::string nearest_hint(std::string_view name, const std::vector<std::string>& 
     }
     return row.back();
   };
-  std::size_t best = std::max<std::size_t>(1, name.size() / 3) + 1;
+  std::size_t best = (name.size() < 4 ? 1 : std::max<std::size_t>(2, name.size() / 3)) + 1;
   std::string nearest;
   for (const std::string& other : names) {
     if (const std::size_t d = distance(other); d < best && !other.empty()) best = d, nearest = other;

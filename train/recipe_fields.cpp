@@ -34,8 +34,12 @@ Accepts below_one() {
 Accepts list_of(std::vector<std::size_t> counts, std::string text, std::function<bool(double)> test) {
   return {.text = std::move(text), .number = std::move(test), .counts = std::move(counts)};
 }
+/// The first word may be empty: "not given".
 Accepts one_of(std::vector<std::string> words) {
-  return {.text = fmt::format("one of {}", fmt::join(words, ", ")), .words = std::move(words)};
+  const std::size_t first = words[0].empty() ? 1 : 0;
+  return {.text = fmt::format("one of {}",
+                              fmt::join(words.begin() + static_cast<std::ptrdiff_t>(first), words.end(), ", ")),
+          .words = std::move(words)};
 }
 Accepts any(std::string text) { return {.text = std::move(text)}; }
 Accepts yes_or_no() { return any("true or false"); }
