@@ -286,6 +286,18 @@ struct LessEqual {
     return a <= b;
   }
 };
+struct Greater {
+  template <class T>
+  VT_HD bool operator()(T a, T b) const {
+    return a > b;
+  }
+};
+struct GreaterEqual {
+  template <class T>
+  VT_HD bool operator()(T a, T b) const {
+    return a >= b;
+  }
+};
 struct And {
   VT_HD bool operator()(bool a, bool b) const { return a && b; }
 };
@@ -318,8 +330,8 @@ Tensor equal(const Tensor& a, const Tensor& b) { return compare("equal", Equal{}
 Tensor not_equal(const Tensor& a, const Tensor& b) { return compare("not_equal", NotEqual{}, a, b); }
 Tensor less(const Tensor& a, const Tensor& b) { return compare("less", Less{}, a, b); }
 Tensor less_equal(const Tensor& a, const Tensor& b) { return compare("less_equal", LessEqual{}, a, b); }
-Tensor greater(const Tensor& a, const Tensor& b) { return compare("greater", Less{}, b, a); }
-Tensor greater_equal(const Tensor& a, const Tensor& b) { return compare("greater_equal", LessEqual{}, b, a); }
+Tensor greater(const Tensor& a, const Tensor& b) { return compare("greater", Greater{}, a, b); }
+Tensor greater_equal(const Tensor& a, const Tensor& b) { return compare("greater_equal", GreaterEqual{}, a, b); }
 
 Tensor logical_and(const Tensor& a, const Tensor& b) { return map_logic("logical_and", And{}, a, b); }
 Tensor logical_or(const Tensor& a, const Tensor& b) { return map_logic("logical_or", Or{}, a, b); }
