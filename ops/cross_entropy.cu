@@ -1,11 +1,10 @@
 // Losses on logits: cross entropy with class indices or soft targets, and binary cross entropy. Means over the batch.
-#include <cmath>
-
 #include "ops/composed.h"
 #include "ops/elementwise.h"
 #include "ops/lanes.h"
 #include "ops/ops.h"
 #include "ops/softmax_row.h"
+#include "ops/warp.h"
 
 namespace vitrine {
 namespace {
@@ -14,19 +13,28 @@ constexpr std::int64_t elements_per_chunk = 1 << 14;
 
 std::int64_t rows_per_chunk(std::int64_t K) { return std::clamp<std::int64_t>(elements_per_chunk / K, 1, 256); }
 
-/// Where each row's logsumexp is kept between forward and backward: (B, 2) of max and log_total.
-template <class C>
-LogSumExp<C>* rows_of(const Tensor& statistics) {
-  return static_cast<LogSumExp<C>*>(statistics.raw_data());
-}
+/// What the forward kernels write: each row's logsumexp, which backward reads, and each row's loss.
+class RowResults {
+ public:
+  explicit RowResults(const Tensor& logits) {
+    const DType dtype = logits.dtype() == DType::f64 ? DType::f64 : DType::f32;
+    rows_ = empty({logits.size(0), 2}, dtype, logits.device());
+    losses_ = empty({logits.size(0)}, dtype, logits.device());
+  }
+  template <class T>
+  LogSumExp<Compute<T>>* rows() const {
+    return static_cast<LogSumExp<Compute<T>>*>(rows_.raw_data());
+  }
+  template <class T>
+  Compute<T>* losses() const {
+    return static_cast<Compute<T>*>(losses_.raw_data());
+  }
+  /// The losses' mean, a 0-d tensor.
+  Tensor mean_loss(DType dtype) const { return cast(mean(losses_), dtype); }
 
-/// The mean of a row-major tensor of losses, as a 0-d tensor of T.
-template <class T, class C = Compute<T>>
-Tensor mean_loss(const Tensor& losses) {
-  const C* loss = losses.data<C>();
-  const C total = lane_sum<C>(losses.numel(), [&](auto i) { return loss[i]; });
-  return full({}, static_cast<double>(total / static_cast<C>(losses.numel())), dtype_of<T>());
-}
+ private:
+  Tensor rows_, losses_;
+};
 
 }  // namespace
 
@@ -37,17 +45,28 @@ Tensor mean_loss(const Tensor& losses) {
 
 namespace {
 
+/// The target distribution: `on_all` for every class, and `on_label` more for the label.
+template <class C>
+struct SmoothTarget {
+  C on_label, on_all;
+  SmoothTarget(double smoothing, std::int64_t K)
+      : on_label(static_cast<C>(1 - smoothing)), on_all(static_cast<C>(smoothing / static_cast<double>(K))) {}
+  /// The derivative of a row's loss by one logit, whose probability is p.
+  VT_HD C slope(C p, bool is_label) const { return p - on_all - (is_label ? on_label : C(0)); }
+};
+
 template <class T, class C = Compute<T>>
 void cross_entropy_cpu(const T* logits, const std::int64_t* labels, LogSumExp<C>* rows, C* losses, std::int64_t B,
-                       std::int64_t K, double smoothing) {
-  const C on_label = static_cast<C>(1 - smoothing), on_all = static_cast<C>(smoothing / static_cast<double>(K));
+                       std::int64_t K, SmoothTarget<C> target) {
   parallel_for(B, rows_per_chunk(K), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const T* x = logits + b * K;
       const LogSumExp<C> row = log_sum_exp_row(x, K);
-      C loss = row.log_total - on_label * (static_cast<C>(x[labels[b]]) - row.max);
+      C loss = row.log_total - target.on_label * (static_cast<C>(x[labels[b]]) - row.max);
       // Without smoothing this term is left out, because 0 times a masked logit of -infinity is NaN.
-      if (on_all != 0) loss -= on_all * lane_sum<C>(K, [&](auto i) { return static_cast<C>(x[i]) - row.max; });
+      if (target.on_all != 0) {
+        loss -= target.on_all * lane_sum<C>(K, [&](auto i) { return static_cast<C>(x[i]) - row.max; });
+      }
       rows[b] = row;
       losses[b] = loss;
     }
@@ -55,32 +74,62 @@ void cross_entropy_cpu(const T* logits, const std::int64_t* labels, LogSumExp<C>
 }
 
 template <class T, class C = Compute<T>>
-void cross_entropy_backward_cpu(const T* logits, const std::int64_t* labels, const LogSumExp<C>* rows, T* dlogits,
-                                std::int64_t B, std::int64_t K, double smoothing, double dy) {
-  const C scale = static_cast<C>(dy / static_cast<double>(B));
-  const C on_label = static_cast<C>(1 - smoothing), on_all = static_cast<C>(smoothing / static_cast<double>(K));
+void cross_entropy_backward_cpu(const T* logits, const std::int64_t* labels, const LogSumExp<C>* rows, const T* dy,
+                                T* dlogits, std::int64_t B, std::int64_t K, SmoothTarget<C> target) {
+  const C scale = static_cast<C>(*dy) / static_cast<C>(B);
   parallel_for(B, rows_per_chunk(K), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const LogSumExp<C> row = rows[b];
       const T* __restrict x = logits + b * K;
       T* __restrict dx = dlogits + b * K;
+      const std::int64_t label = labels[b];
       for (std::int64_t i = 0; i < K; ++i) {
-        dx[i] = static_cast<T>(scale * (row.probability(static_cast<C>(x[i])) - on_all));
+        dx[i] = static_cast<T>(scale * target.slope(row.probability(static_cast<C>(x[i])), i == label));
       }
-      const C at_label = row.probability(static_cast<C>(x[labels[b]])) - on_all - on_label;
-      dx[labels[b]] = static_cast<T>(scale * at_label);
     }
   });
 }
+
+#if VT_CUDA
+template <class T, class C = Compute<T>>
+__global__ void cross_entropy_kernel(const T* logits, const std::int64_t* labels, LogSumExp<C>* rows, C* losses,
+                                     std::int64_t B, std::int64_t K, SmoothTarget<C> target) {
+  for_each_row_of_grid(B, [&](std::int64_t b) {
+    const T* x = logits + b * K;
+    const LogSumExp<C> row = warp_log_sum_exp(x, K);
+    C loss = row.log_total - target.on_label * (static_cast<C>(x[labels[b]]) - row.max);
+    if (target.on_all != 0) {
+      loss -= target.on_all * warp_sum<C>(K, [&](std::int64_t i) { return static_cast<C>(x[i]) - row.max; });
+    }
+    if (threadIdx.x != 0) return;
+    rows[b] = row;
+    losses[b] = loss;
+  });
+}
+
+template <class T, class C = Compute<T>>
+__global__ void cross_entropy_backward_kernel(const T* logits, const std::int64_t* labels, const LogSumExp<C>* rows,
+                                              const T* dy, T* dlogits, std::int64_t B, std::int64_t K,
+                                              SmoothTarget<C> target) {
+  const C scale = static_cast<C>(*dy) / static_cast<C>(B);
+  for_each_row_of_grid(B, [&](std::int64_t b) {
+    const LogSumExp<C> row = rows[b];
+    warp_for(K, [&](std::int64_t i) {
+      const C p = row.probability(static_cast<C>(logits[b * K + i]));
+      dlogits[b * K + i] = static_cast<T>(scale * target.slope(p, i == labels[b]));
+    });
+  });
+}
+#endif
 
 void check_logits(const char* op, const Tensor& logits) {
   VT_CHECK(logits.dim() == 2 && logits.numel() > 0, "{}: logits have shape {}, expected (B, K) with B, K >= 1", op,
            to_string(logits.shape()));
   VT_CHECK(is_floating(logits.dtype()), "{}: logits are {}, expected f32, f64 or bf16", op, name_of(logits.dtype()));
-  VT_CHECK(logits.device().is_cpu(), "{}: logits are on {}, expected cpu", op, to_string(logits.device()));
 }
 
-/// The labels as row-major i64 on the CPU, each in [0, K).
+/// The labels as row-major i64 on the device of the logits, each in [0, K). They are checked on the host: labels that are
+/// on the CPU to begin with save a wait for the device.
 Tensor checked_labels(const char* op, const Tensor& labels, const Tensor& logits) {
   const std::int64_t B = logits.size(0), K = logits.size(1);
   VT_CHECK(labels.shape() == Shape{B}, "{}: labels have shape {}, expected ({}) = first dimension of logits {}", op,
@@ -92,7 +141,24 @@ Tensor checked_labels(const char* op, const Tensor& labels, const Tensor& logits
   for (std::int64_t b = 0; b < B; ++b) {
     VT_CHECK(label[b] >= 0 && label[b] < K, "{}: labels[{}] is {}, expected a class in [0, {})", op, b, label[b], K);
   }
-  return result;
+  return to_device(result, logits.device());
+}
+
+Tensor cross_entropy_backward(const Tensor& logits, const Tensor& classes, const RowResults& results, const Tensor& dy,
+                              double smoothing) {
+  Tensor dlogits = empty_like(logits);
+  const std::int64_t B = logits.size(0), K = logits.size(1);
+  dispatch_floating(logits.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
+    const auto backward = [&](const auto& run) {
+      run(logits.data<T>(), classes.data<std::int64_t>(), results.rows<T>(), dy.data<T>(), dlogits.data<T>(), B, K,
+          SmoothTarget<Compute<T>>(smoothing, K));
+    };
+#if VT_CUDA
+    if (dy.device().is_cuda()) backward([&](auto... a) { launch_rows(cross_entropy_backward_kernel<T>, B, a...); });
+#endif
+    if (dy.device().is_cpu()) backward(cross_entropy_backward_cpu<T>);
+  });
+  return dlogits;
 }
 
 }  // namespace
@@ -104,26 +170,21 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, double smoothin
   if (is_recording_twice()) return cross_entropy_composed(logits, classes, smoothing);
   const std::int64_t B = logits.size(0), K = logits.size(1);
   const Tensor x = contiguous_data(logits);
-  Tensor y, statistics;
+  const RowResults results(x);
   dispatch_floating(x.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
-    using C = Compute<T>;
-    statistics = empty({B, 2}, dtype_of<C>());
-    Tensor losses = empty({B}, dtype_of<C>());
-    cross_entropy_cpu<T>(x.data<T>(), classes.data<std::int64_t>(), rows_of<C>(statistics), losses.data<C>(), B, K,
-                         smoothing);
-    y = mean_loss<T>(losses);
+    const auto forward = [&](const auto& run) {
+      run(x.data<T>(), classes.data<std::int64_t>(), results.rows<T>(), results.losses<T>(), B, K,
+          SmoothTarget<Compute<T>>(smoothing, K));
+    };
+#if VT_CUDA
+    if (x.device().is_cuda()) forward([&](auto... a) { launch_rows(cross_entropy_kernel<T>, B, a...); });
+#endif
+    if (x.device().is_cpu()) forward(cross_entropy_cpu<T>);
   });
-  const auto rule = [logits = Saved(logits, "cross_entropy"), classes, statistics, smoothing](const Tensor& dy,
-                                                                                              Chain& chain) {
-    const Tensor in = contiguous_data(*logits);
-    Tensor dlogits = empty_like(in);
-    dispatch_floating(in.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
-      cross_entropy_backward_cpu<T>(in.data<T>(), classes.data<std::int64_t>(), rows_of<Compute<T>>(statistics),
-                                    dlogits.data<T>(), in.size(0), in.size(1), smoothing, dy.item());
-    });
-    chain.add(0, dlogits);
-  };
-  return record("cross_entropy", y, {logits}, rule);
+  return record("cross_entropy", results.mean_loss(x.dtype()), {logits},
+                [logits = Saved(logits, "cross_entropy"), classes, results, smoothing](const Tensor& dy, Chain& chain) {
+                  chain.add(0, cross_entropy_backward(contiguous_data(*logits), classes, results, dy, smoothing));
+                });
 }
 
 Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double smoothing) {
@@ -154,9 +215,9 @@ void soft_cross_entropy_cpu(const T* logits, const T* targets, LogSumExp<C>* row
 
 /// dlogits and dtargets may be null.
 template <class T, class C = Compute<T>>
-void soft_cross_entropy_backward_cpu(const T* logits, const T* targets, const LogSumExp<C>* rows, T* dlogits,
-                                     T* dtargets, std::int64_t B, std::int64_t K, double dy) {
-  const C scale = static_cast<C>(dy / static_cast<double>(B));
+void soft_cross_entropy_backward_cpu(const T* logits, const T* targets, const LogSumExp<C>* rows, const T* dy,
+                                     T* dlogits, T* dtargets, std::int64_t B, std::int64_t K) {
+  const C scale = static_cast<C>(*dy) / static_cast<C>(B);
   parallel_for(B, rows_per_chunk(K), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const LogSumExp<C> row = rows[b];
@@ -174,6 +235,64 @@ void soft_cross_entropy_backward_cpu(const T* logits, const T* targets, const Lo
   });
 }
 
+#if VT_CUDA
+template <class T, class C = Compute<T>>
+__global__ void soft_cross_entropy_kernel(const T* logits, const T* targets, LogSumExp<C>* rows, C* losses,
+                                          std::int64_t B, std::int64_t K) {
+  for_each_row_of_grid(B, [&](std::int64_t b) {
+    const T *x = logits + b * K, *t = targets + b * K;
+    const LogSumExp<C> row = warp_log_sum_exp(x, K);
+    const C sum = warp_sum<C>(
+        K, [&](std::int64_t i) { return static_cast<C>(t[i]) * row.log_probability(static_cast<C>(x[i])); });
+    if (threadIdx.x != 0) return;
+    rows[b] = row;
+    losses[b] = -sum;
+  });
+}
+
+template <class T, class C = Compute<T>>
+__global__ void soft_cross_entropy_backward_kernel(const T* logits, const T* targets, const LogSumExp<C>* rows,
+                                                   const T* dy, T* dlogits, T* dtargets, std::int64_t B,
+                                                   std::int64_t K) {
+  const C scale = static_cast<C>(*dy) / static_cast<C>(B);
+  for_each_row_of_grid(B, [&](std::int64_t b) {
+    const LogSumExp<C> row = rows[b];
+    const T *x = logits + b * K, *t = targets + b * K;
+    const C total = warp_sum<C>(K, [&](std::int64_t i) { return static_cast<C>(t[i]); });
+    warp_for(K, [&](std::int64_t i) {
+      const C log_p = row.log_probability(static_cast<C>(x[i]));
+      if (dlogits) dlogits[b * K + i] = static_cast<T>(scale * (math::exp(log_p) * total - static_cast<C>(t[i])));
+      if (dtargets) dtargets[b * K + i] = static_cast<T>(-scale * log_p);
+    });
+  });
+}
+#endif
+
+/// Adds the gradients that are wanted to the chain.
+void soft_cross_entropy_backward(const Tensor& logits, const Tensor& targets, const RowResults& results,
+                                 const Tensor& dy, Chain& chain) {
+  const std::int64_t B = logits.size(0), K = logits.size(1);
+  Tensor gradients[2];
+  for (int input = 0; input < 2; ++input) {
+    if (chain.wants(input)) gradients[input] = empty_like(logits);
+  }
+  dispatch_floating(logits.dtype(), "soft_cross_entropy", [&]<class T>(TypeTag<T>) {
+    const auto pointer = [](Tensor& x) { return x.defined() ? x.data<T>() : nullptr; };
+    const auto backward = [&](const auto& run) {
+      run(logits.data<T>(), targets.data<T>(), results.rows<T>(), dy.data<T>(), pointer(gradients[0]),
+          pointer(gradients[1]), B, K);
+    };
+#if VT_CUDA
+    if (dy.device().is_cuda())
+      backward([&](auto... a) { launch_rows(soft_cross_entropy_backward_kernel<T>, B, a...); });
+#endif
+    if (dy.device().is_cpu()) backward(soft_cross_entropy_backward_cpu<T>);
+  });
+  for (int input = 0; input < 2; ++input) {
+    if (chain.wants(input)) chain.add(input, gradients[input]);
+  }
+}
+
 void check_targets(const char* op, const Tensor& logits, const Tensor& targets) {
   VT_CHECK(targets.shape() == logits.shape(), "{}: targets have shape {}, expected {} = shape of logits", op,
            to_string(targets.shape()), to_string(logits.shape()));
@@ -189,27 +308,20 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
   if (is_recording_twice()) return soft_cross_entropy_composed(logits, targets);
   const std::int64_t B = logits.size(0), K = logits.size(1);
   const Tensor x = contiguous_data(logits), t = contiguous_data(targets);
-  Tensor y, statistics;
+  const RowResults results(x);
   dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
-    using C = Compute<T>;
-    statistics = empty({B, 2}, dtype_of<C>());
-    Tensor losses = empty({B}, dtype_of<C>());
-    soft_cross_entropy_cpu<T>(x.data<T>(), t.data<T>(), rows_of<C>(statistics), losses.data<C>(), B, K);
-    y = mean_loss<T>(losses);
+    const auto forward = [&](const auto& run) {
+      run(x.data<T>(), t.data<T>(), results.rows<T>(), results.losses<T>(), B, K);
+    };
+#if VT_CUDA
+    if (x.device().is_cuda()) forward([&](auto... a) { launch_rows(soft_cross_entropy_kernel<T>, B, a...); });
+#endif
+    if (x.device().is_cpu()) forward(soft_cross_entropy_cpu<T>);
   });
-  const auto rule = [logits = Saved(logits, op), targets = Saved(targets, op), statistics](const Tensor& dy,
-                                                                                           Chain& chain) {
-    const Tensor in = contiguous_data(*logits), target = contiguous_data(*targets);
-    Tensor dlogits = chain.wants(0) ? empty_like(in) : Tensor(), dtargets = chain.wants(1) ? empty_like(in) : Tensor();
-    dispatch_floating(in.dtype(), "soft_cross_entropy", [&]<class T>(TypeTag<T>) {
-      soft_cross_entropy_backward_cpu<T>(
-          in.data<T>(), target.data<T>(), rows_of<Compute<T>>(statistics), chain.wants(0) ? dlogits.data<T>() : nullptr,
-          chain.wants(1) ? dtargets.data<T>() : nullptr, in.size(0), in.size(1), dy.item());
-    });
-    if (chain.wants(0)) chain.add(0, dlogits);
-    if (chain.wants(1)) chain.add(1, dtargets);
-  };
-  return record(op, y, {logits, targets}, rule);
+  return record(op, results.mean_loss(x.dtype()), {logits, targets},
+                [logits = Saved(logits, op), targets = Saved(targets, op), results](const Tensor& dy, Chain& chain) {
+                  soft_cross_entropy_backward(contiguous_data(*logits), contiguous_data(*targets), results, dy, chain);
+                });
 }
 
 Tensor soft_cross_entropy_composed(const Tensor& logits, const Tensor& targets) {
@@ -252,11 +364,11 @@ Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets) {
     y = cast(mean(losses), logits.dtype());
   });
   const auto rule = [logits = Saved(logits, op), targets = Saved(targets, op)](const Tensor& dy, Chain& chain) {
-    const double scale = dy.item() / static_cast<double>(logits->numel());
+    const double scale = 1 / static_cast<double>(logits->numel());
     if (chain.wants(0)) {
-      chain.add(0, map_floating("binary_cross_entropy", BinaryLossGradient{scale}, *logits, *targets));
+      chain.add(0, map_floating("binary_cross_entropy", BinaryLossGradient{scale}, *logits, *targets) * dy);
     }
-    if (chain.wants(1)) chain.add(1, mul(*logits, -scale));
+    if (chain.wants(1)) chain.add(1, *logits * (dy * -scale));
   };
   return record(op, y, {logits, targets}, rule);
 }
