@@ -41,10 +41,11 @@ C lane_sum(std::int64_t count, const Term& term) {
   return lane_reduce(count, C(0), term, [](C a, C b) { return a + b; });
 }
 
-/// The larger of two numbers, where NaN is larger than all: one compare and one blend.
+/// The larger of two numbers, where NaN is larger than all. Two selections vectorise; one of two conditions does not.
 template <class C>
 constexpr C larger(C a, C b) {
-  return a > b || a != a ? a : b;
+  const C m = a > b ? a : b;  // b where either is NaN
+  return a == a ? m : a;
 }
 
 /// NaN if there is one; -infinity where count is 0.

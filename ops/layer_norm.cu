@@ -6,6 +6,7 @@
 #include "ops/elementwise.h"
 #include "ops/lanes.h"
 #include "ops/ops.h"
+#include "ops/warp.h"
 
 namespace vitrine {
 
@@ -125,6 +126,79 @@ void layer_norm_backward_cpu(const T* x, const T* weight, const T* dy, const C* 
 
 }  // namespace
 
+// ---- CUDA: one warp per row; dweight and dbias by one thread per column of a chunk of rows ----
+
+#if VT_CUDA
+namespace {
+
+template <class T, class C = Compute<T>>
+__global__ void layer_norm_kernel(const T* x, const T* weight, const T* bias, T* y, C* statistics, std::int64_t rows,
+                                  std::int64_t D, C epsilon) {
+  for_each_row_of_grid(rows, [&](std::int64_t row) {
+    const T* in = x + row * D;
+    T* out = y + row * D;
+    const C middle = warp_sum<C>(D, [&](std::int64_t i) { return static_cast<C>(in[i]); }) / static_cast<C>(D);
+    const C sum = warp_sum<C>(D, [&](std::int64_t i) { return static_cast<C>(in[i]) - middle; });
+    const C sum_of_squares = warp_sum<C>(D, [&](std::int64_t i) {
+      const C difference = static_cast<C>(in[i]) - middle;
+      return difference * difference;
+    });
+    const auto s = row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
+    if (threadIdx.x == 0) write_statistics(s, statistics, row, rows);
+    warp_for(D, [&](std::int64_t i) {
+      out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * static_cast<C>(weight[i]) + static_cast<C>(bias[i]));
+    });
+  });
+}
+
+template <class T, class C = Compute<T>>
+__global__ void layer_norm_dx_kernel(const T* x, const T* weight, const T* dy, const C* statistics, T* dx,
+                                     std::int64_t rows, std::int64_t D) {
+  for_each_row_of_grid(rows, [&](std::int64_t row) {
+    const auto s = read_statistics(statistics, row, rows);
+    const T *in = x + row * D, *dout = dy + row * D;
+    T* din = dx + row * D;
+    const auto g = [&](std::int64_t i) { return static_cast<C>(dout[i]) * static_cast<C>(weight[i]); };
+    const auto n = [&](std::int64_t i) { return s.normalize(static_cast<C>(in[i])); };
+    const C mean_g = warp_sum<C>(D, g) / static_cast<C>(D);
+    const C mean_gn = warp_sum<C>(D, [&](std::int64_t i) { return g(i) * n(i); }) / static_cast<C>(D);
+    warp_for(D, [&](std::int64_t i) { din[i] = static_cast<T>(s.rstd * (g(i) - mean_g - n(i) * mean_gn)); });
+  });
+}
+
+/// partial is (chunks, 2, D), as on the CPU.
+template <class T, class C = Compute<T>>
+__global__ void layer_norm_columns_kernel(const T* x, const T* dy, const C* statistics, C* partial, std::int64_t rows,
+                                          std::int64_t D, std::int64_t grain) {
+  const std::int64_t items = (rows + grain - 1) / grain * D, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items;
+       item += step) {
+    const std::int64_t chunk = item / D, i = item % D, begin = chunk * grain;
+    const std::int64_t end = begin + grain < rows ? begin + grain : rows;
+    C dweight = 0, dbias = 0;
+    for (std::int64_t row = begin; row < end; ++row) {
+      const C dy_i = static_cast<C>(dy[row * D + i]);
+      dweight += dy_i * read_statistics(statistics, row, rows).normalize(static_cast<C>(x[row * D + i]));
+      dbias += dy_i;
+    }
+    partial[chunk * 2 * D + i] = dweight;
+    partial[chunk * 2 * D + D + i] = dbias;
+  }
+}
+
+template <class T, class C = Compute<T>>
+void layer_norm_backward_cuda(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* partial,
+                              std::int64_t rows, std::int64_t D) {
+  if (rows == 0) return;
+  if (dx) launch_rows(layer_norm_dx_kernel<T>, rows, x, weight, dy, statistics, dx, rows, D);
+  const std::int64_t grain = rows_per_chunk(D);
+  launch(layer_norm_columns_kernel<T>, grid_for(chunk_count(rows, grain) * D, 128), dim3(128), 0, current_stream(), x,
+         dy, statistics, partial, rows, D, grain);
+}
+
+}  // namespace
+#endif
+
 // ---- The op ----
 
 namespace {
@@ -142,8 +216,12 @@ LayerNormGradients layer_norm_backward(const Tensor& x, const Tensor& weight, co
   dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     Tensor partial = empty({rows > 0 ? chunk_count(rows, rows_per_chunk(D)) : 0, 2, D}, dtype_of<C>(), x.device());
-    layer_norm_backward_cpu<T>(x.data<T>(), weight.data<T>(), dy.data<T>(), statistics.data<C>(),
-                               wants_dx ? result.dx.data<T>() : nullptr, partial.data<C>(), rows, D);
+    auto* backward = layer_norm_backward_cpu<T>;
+#if VT_CUDA
+    if (x.device().is_cuda()) backward = layer_norm_backward_cuda<T>;
+#endif
+    backward(x.data<T>(), weight.data<T>(), dy.data<T>(), statistics.data<C>(),
+             wants_dx ? result.dx.data<T>() : nullptr, partial.data<C>(), rows, D);
     const Tensor sums = cast(sum(partial, {0}), x.dtype());  // (2, D)
     result.dweight = select(sums, 0, 0);
     result.dbias = select(sums, 0, 1);
@@ -156,7 +234,6 @@ void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
   VT_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "layer_norm: x has shape {}, expected a last dimension of at least 1",
            to_string(x.shape()));
   VT_CHECK(epsilon >= 0, "layer_norm: epsilon is {}, expected at least 0", epsilon);
-  VT_CHECK(x.device().is_cpu(), "layer_norm: x is on {}, expected cpu", to_string(x.device()));
   const auto check_size = [&](const char* name, const Tensor& parameter) {
     VT_CHECK(parameter.shape() == Shape{x.size(-1)},
              "layer_norm: {} has shape {}, expected ({}) = last dimension of x {}", name, to_string(parameter.shape()),
@@ -178,7 +255,15 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
-    layer_norm_cpu<T>(x_rows.data<T>(), w.data<T>(), b.data<T>(), y.data<T>(), statistics.data<C>(), rows, D, epsilon);
+    const T *in = x_rows.data<T>(), *scale = w.data<T>(), *shift = b.data<T>();
+#if VT_CUDA
+    if (x.device().is_cuda()) {
+      launch_rows(layer_norm_kernel<T>, rows, in, scale, shift, y.data<T>(), statistics.data<C>(), rows, D,
+                  static_cast<C>(epsilon));
+      return;
+    }
+#endif
+    layer_norm_cpu<T>(in, scale, shift, y.data<T>(), statistics.data<C>(), rows, D, epsilon);
   });
   return record(
       "layer_norm", y, {x, weight, bias},

@@ -22,7 +22,7 @@
 #include <cstdint>
 
 #include "ops/lanes.h"
-#include "tensor/launch.h"
+#include "ops/warp.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"
@@ -53,8 +53,8 @@ Shape reduced_shape(const Shape& shape, const Dims& dims, bool keepdim);
 
 namespace reduction {
 
-inline std::int64_t element_offset(const StridedLoop<1>& loop, std::int64_t index) {
-  if (loop.dims == 0) return 0;
+VT_HD inline std::int64_t element_offset(const StridedLoop<1>& loop, std::int64_t index) {
+  if (loop.dims <= 1) return loop.dims * index * loop.row_stride(0);
   std::int64_t offset[1];
   loop.row_offsets(index / loop.row_length(), offset);
   return offset[0] + index % loop.row_length() * loop.row_stride(0);
@@ -162,15 +162,114 @@ void reduce_cpu(const T* x, U* y, const ReduceLayout& layout, const Reducer& red
   });
 }
 
+#if VT_CUDA
+inline constexpr int block_threads = 256;
+
+/// The states of the blockDim.x threads of one row of the block, joined into that of its first thread.
+template <class Reducer, class State = typename Reducer::State>
+__device__ State join_threads(State state, State* row, const Reducer& reducer) {
+  row[threadIdx.x] = state;
+  block_barrier();
+  for (unsigned width = blockDim.x / 2; width > 0; width /= 2) {
+    if (threadIdx.x < width) row[threadIdx.x] = reducer.combine(row[threadIdx.x], row[threadIdx.x + width]);
+    block_barrier();
+  }
+  return row[0];
+}
+
+/// One row of threads per chunk of a result; states is (chunks, outputs).
+template <class T, class Reducer>
+__global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
+                                   typename Reducer::State* states) {
+  __shared__ typename Reducer::State shared[block_threads];
+  const std::int64_t items = chunks * layout.outputs, step = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
+  // All threads of the block go round together, because they meet at barriers.
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.y; first < items; first += step) {
+    const std::int64_t item = first + threadIdx.y, output = item % layout.outputs;
+    auto state = reducer.identity();
+    if (item < items) {
+      const std::int64_t begin = item / layout.outputs * layout.chunk;
+      const std::int64_t end = begin + layout.chunk < layout.count ? begin + layout.chunk : layout.count;
+      const T* start = x + element_offset(layout.kept, output);
+      for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        const auto value = static_cast<Compute<T>>(start[element_offset(layout.reduced, i)]);
+        state = reducer.combine(state, reducer.map(value, output, i));
+      }
+    }
+    state = join_threads(state, shared + threadIdx.y * blockDim.x, reducer);
+    if (threadIdx.x == 0 && item < items) states[item] = state;
+  }
+}
+
+/// One thread per chunk of a result; neighbouring threads read neighbouring elements.
+template <class T, class Reducer>
+__global__ void reduce_columns_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
+                                      typename Reducer::State* states) {
+  const std::int64_t items = chunks * layout.outputs, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items;
+       item += step) {
+    const std::int64_t output = item % layout.outputs, begin = item / layout.outputs * layout.chunk;
+    const std::int64_t end = begin + layout.chunk < layout.count ? begin + layout.chunk : layout.count;
+    const T* start = x + element_offset(layout.kept, output);
+    auto state = reducer.identity();
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto value = static_cast<Compute<T>>(start[element_offset(layout.reduced, i)]);
+      state = reducer.combine(state, reducer.map(value, output, i));
+    }
+    states[item] = state;
+  }
+}
+
+/// One block per result joins its chunks and finishes it.
+template <class U, class Reducer>
+__global__ void finish_kernel(const typename Reducer::State* states, std::int64_t outputs, std::int64_t chunks,
+                              Reducer reducer, U* y) {
+  __shared__ typename Reducer::State shared[warp_threads];
+  for (std::int64_t output = blockIdx.x; output < outputs; output += gridDim.x) {
+    auto state = reducer.identity();
+    for (std::int64_t i = threadIdx.x; i < chunks; i += blockDim.x) {
+      state = reducer.combine(state, states[i * outputs + output]);
+    }
+    state = join_threads(state, shared, reducer);
+    if (threadIdx.x == 0) y[output] = static_cast<U>(reducer.finish(state, output));
+  }
+}
+
+template <class T, class U, class Reducer>
+void reduce_cuda(const T* x, U* y, const ReduceLayout& layout, const Reducer& reducer, Device device) {
+  using State = typename Reducer::State;
+  const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks()), items = chunks * layout.outputs;
+  Tensor buffer = empty({items * static_cast<std::int64_t>(sizeof(State))}, DType::u8, device);
+  auto* states = static_cast<State*>(buffer.raw_data());
+  const cudaStream_t stream = current_stream();
+  if (layout.columns) {
+    launch(reduce_columns_kernel<T, Reducer>, grid_for(items, block_threads), dim3(block_threads), 0, stream, x, layout,
+           reducer, chunks, states);
+  } else {
+    const int width = layout.count <= 1024 ? warp_threads : block_threads;
+    const dim3 block(static_cast<unsigned>(width), static_cast<unsigned>(block_threads / width));
+    launch(reduce_rows_kernel<T, Reducer>, grid_for(items, block.y), block, 0, stream, x, layout, reducer, chunks,
+           states);
+  }
+  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, 1), dim3(warp_threads), 0, stream, states, layout.outputs,
+         chunks, reducer, y);
+}
+#endif
+
 }  // namespace reduction
 
 /// y[o] = finish(combination of map(x[...])) for every result o. `dims` as `reduced_dims` gives them; y is row-major, on
 /// x's device, and has one element per result. T and U are the element types of x and y.
 template <class T, class U, class Reducer>
-void reduce(const Tensor& x, const Dims& dims, Tensor& y, const Reducer& reducer, const char* op) {
+void reduce(const Tensor& x, const Dims& dims, Tensor& y, const Reducer& reducer) {
   if (y.numel() == 0) return;
-  VT_CHECK(x.device().is_cpu(), "{}: x is on {}, expected cpu", op, to_string(x.device()));
   const ReduceLayout layout = reduce_layout(x, dims);
+#if VT_CUDA
+  if (x.device().is_cuda()) {
+    reduction::reduce_cuda(x.data<T>(), y.data<U>(), layout, reducer, x.device());
+    return;
+  }
+#endif
   reduction::reduce_cpu(x.data<T>(), y.data<U>(), layout, reducer);
 }
 

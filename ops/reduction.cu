@@ -93,7 +93,7 @@ Tensor sum_data(const Tensor& x, const Dims& dims, const Shape& shape, const cha
   Tensor y = empty(shape, x.dtype(), x.device());
   dispatch_numeric(x.dtype(), op, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    reduce<T, T>(x, dims, y, Sum<Compute<T>>{}, op);
+    reduce<T, T>(x, dims, y, Sum<Compute<T>>{});
   });
   return y;
 }
@@ -147,7 +147,7 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
   dispatch_floating(x.dtype(), "mean", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = Compute<T>;
-    reduce<T, T>(x, over, y, Mean<C>{{}, static_cast<C>(count)}, "mean");
+    reduce<T, T>(x, over, y, Mean<C>{{}, static_cast<C>(count)});
   });
   return record("mean", y, {x}, [shape = x.shape(), over, count](const Tensor& dy, Chain& chain) {
     if (chain.wants(0)) chain.add(0, expand_back(mul(dy, 1 / count), shape, over));
@@ -168,7 +168,10 @@ struct Extreme {
     return sign > 0 ? Limits::lowest() : Limits::max();
   }
   VT_HD State map(C x, std::int64_t, std::int64_t) const { return x; }
-  VT_HD State combine(State a, State b) const { return (sign > 0 ? a > b : a < b) || a != a ? a : b; }
+  VT_HD State combine(State a, State b) const {
+    const C further = (sign > 0 ? a > b : a < b) ? a : b;  // b where either is NaN
+    return a == a ? further : a;                           // two selections vectorise, one of two conditions does not
+  }
   VT_HD C finish(State total, std::int64_t) const { return total; }
 };
 
@@ -182,8 +185,7 @@ Tensor extreme(const Tensor& x, const Dims& dims, bool keepdim, const char* op) 
   const Dims over = reduced_dims(x, dims, op);
   check_not_empty(x, over, op);
   Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
-  dispatch_numeric(x.dtype(), op,
-                   [&]<class T>(TypeTag<T>) { reduce<T, T>(x, over, y, Extreme<Compute<T>, sign>{}, op); });
+  dispatch_numeric(x.dtype(), op, [&]<class T>(TypeTag<T>) { reduce<T, T>(x, over, y, Extreme<Compute<T>, sign>{}); });
   return record(op, y, {x}, [x = Saved(x, op), y = Saved(y, op), over](const Tensor& dy, Chain& chain) {
     const Tensor is_extreme = cast(equal(*x, expand_back(*y, x->shape(), over)), x->dtype());
     const Tensor share = reshape(dy, reduced_shape(x->shape(), over, true)) / sum(is_extreme, over, true);
@@ -234,10 +236,10 @@ Tensor var(const Tensor& x, const Dims& dims, bool keepdim, int correction) {
     using C = Compute<T>;
     Tensor center = empty({y.numel()}, dtype_of<C>(), x.device()), rest = empty_like(center);
     const Mean<C> mean_of{{}, static_cast<C>(count)};
-    reduce<T, C>(x, over, center, mean_of, "var");
-    reduce<T, C>(x, over, rest, MeanDifference<C>{mean_of, center.data<C>()}, "var");
+    reduce<T, C>(x, over, center, mean_of);
+    reduce<T, C>(x, over, rest, MeanDifference<C>{mean_of, center.data<C>()});
     const C divisor = static_cast<C>(count - correction);
-    reduce<T, T>(x, over, y, SumOfSquares<C>{{}, center.data<C>(), rest.data<C>(), divisor}, "var");
+    reduce<T, T>(x, over, y, SumOfSquares<C>{{}, center.data<C>(), rest.data<C>(), divisor});
   });
   const double scale = 2 / (count - correction);
   return record("var", y, {x}, [x = Saved(x, "var"), over, scale](const Tensor& dy, Chain& chain) {
@@ -251,16 +253,17 @@ Tensor var(const Tensor& x, const Dims& dims, bool keepdim, int correction) {
 
 namespace {
 
-/// An infinite maximum is not subtracted: infinity - infinity is NaN.
+/// What is subtracted: the maximum, but 0 for an infinite one, because infinity - infinity is NaN.
+template <class C>
+struct ShiftOf : Extreme<C, 1> {
+  VT_HD C finish(C max, std::int64_t) const { return max - max == 0 || max != max ? max : C(0); }
+};
+
 template <class C>
 struct LogSumExpOf : Sum<C> {
-  const C* max;
-  VT_HD C shift(std::int64_t output) const {
-    const C m = max[output];
-    return m - m == 0 || m != m ? m : C(0);
-  }
-  VT_HD C map(C x, std::int64_t output, std::int64_t) const { return math::exp(x - shift(output)); }
-  VT_HD C finish(C total, std::int64_t output) const { return shift(output) + std::log(total); }
+  const C* shift;
+  VT_HD C map(C x, std::int64_t output, std::int64_t) const { return math::exp(x - shift[output]); }
+  VT_HD C finish(C total, std::int64_t output) const { return shift[output] + std::log(total); }
 };
 
 }  // namespace
@@ -270,9 +273,9 @@ Tensor logsumexp(const Tensor& x, const Dims& dims, bool keepdim) {
   Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
   dispatch_floating(x.dtype(), "logsumexp", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
-    Tensor max = empty({y.numel()}, dtype_of<C>(), x.device());
-    reduce<T, C>(x, over, max, Extreme<C, 1>{}, "logsumexp");
-    reduce<T, T>(x, over, y, LogSumExpOf<C>{{}, max.data<C>()}, "logsumexp");
+    Tensor shift = empty({y.numel()}, dtype_of<C>(), x.device());
+    reduce<T, C>(x, over, shift, ShiftOf<C>{});
+    reduce<T, T>(x, over, y, LogSumExpOf<C>{{}, shift.data<C>()});
   });
   return record("logsumexp", y, {x},
                 [x = Saved(x, "logsumexp"), y = Saved(y, "logsumexp"), over](const Tensor& dy, Chain& chain) {
@@ -289,22 +292,19 @@ Tensor logsumexp(const Tensor& x, const Dims& dims, bool keepdim) {
 
 namespace {
 
+/// The smallest index at which x equals its row's maximum.
 template <class C>
-struct ArgMax {
-  struct State {
-    C value;
-    std::int64_t index;  // -1 = nothing seen yet
-  };
-  VT_HD State identity() const { return {0, -1}; }
-  VT_HD State map(C x, std::int64_t, std::int64_t index) const { return {x, index}; }
-  VT_HD State combine(State a, State b) const {
-    if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
-    const bool a_is_nan = a.value != a.value, b_is_nan = b.value != b.value;
-    const bool tie = a.value == b.value || (a_is_nan && b_is_nan);
-    if (tie) return a.index < b.index ? a : b;
-    return a_is_nan || a.value > b.value ? a : b;
+struct FirstIndexOf {
+  using State = std::int64_t;
+  const C* maximum;
+  VT_HD State identity() const { return std::numeric_limits<State>::max(); }
+  VT_HD State map(C x, std::int64_t output, std::int64_t index) const {
+    const C wanted = maximum[output];
+    const bool is_found = wanted == wanted ? x == wanted : x != x;
+    return is_found ? index : identity();
   }
-  VT_HD std::int64_t finish(State total, std::int64_t) const { return total.index; }
+  VT_HD State combine(State a, State b) const { return a < b ? a : b; }
+  VT_HD State finish(State index, std::int64_t) const { return index; }
 };
 
 }  // namespace
@@ -313,8 +313,12 @@ Tensor argmax(const Tensor& x, int dim, bool keepdim) {
   const Dims over = {normalize_dim(dim, x.dim(), "argmax")};
   check_not_empty(x, over, "argmax");
   Tensor y = empty(reduced_shape(x.shape(), over, keepdim), DType::i64, x.device());
-  dispatch_numeric(x.dtype(), "argmax",
-                   [&]<class T>(TypeTag<T>) { reduce<T, std::int64_t>(x, over, y, ArgMax<Compute<T>>{}, "argmax"); });
+  dispatch_numeric(x.dtype(), "argmax", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor maximum = empty({y.numel()}, dtype_of<C>(), x.device());
+    reduce<T, C>(x, over, maximum, Extreme<C, 1>{});
+    reduce<T, std::int64_t>(x, over, y, FirstIndexOf<C>{maximum.data<C>()});
+  });
   return y;
 }
 

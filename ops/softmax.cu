@@ -5,6 +5,7 @@
 #include "ops/lanes.h"
 #include "ops/ops.h"
 #include "ops/softmax_row.h"
+#include "ops/warp.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {
@@ -51,6 +52,43 @@ void log_softmax_backward_row(const T* __restrict y, const T* __restrict dy, T* 
 
 }  // namespace
 
+// ---- CUDA: one warp per row ----
+
+#if VT_CUDA
+namespace {
+
+template <class T, class C = Compute<T>>
+__global__ void softmax_kernel(const T* x, T* y, std::int64_t rows, std::int64_t K, bool logarithm) {
+  for_each_row_of_grid(rows, [&](std::int64_t row) {
+    const T* in = x + row * K;
+    T* out = y + row * K;
+    const LogSumExp<C> total = warp_log_sum_exp(in, K);
+    const C scale = math::exp(-total.log_total);
+    warp_for(K, [&](std::int64_t i) {
+      const C value = static_cast<C>(in[i]);
+      out[i] = static_cast<T>(logarithm ? total.log_probability(value) : math::exp(value - total.max) * scale);
+    });
+  });
+}
+
+template <class T, class C = Compute<T>>
+__global__ void softmax_backward_kernel(const T* y, const T* dy, T* dx, std::int64_t rows, std::int64_t K,
+                                        bool logarithm) {
+  for_each_row_of_grid(rows, [&](std::int64_t row) {
+    const T *out = y + row * K, *dout = dy + row * K;
+    T* din = dx + row * K;
+    const C total = warp_sum<C>(
+        K, [&](std::int64_t i) { return static_cast<C>(dout[i]) * (logarithm ? C(1) : static_cast<C>(out[i])); });
+    warp_for(K, [&](std::int64_t i) {
+      const C y_i = static_cast<C>(out[i]), dy_i = static_cast<C>(dout[i]);
+      din[i] = static_cast<T>(logarithm ? dy_i - math::exp(y_i) * total : y_i * (dy_i - total));
+    });
+  });
+}
+
+}  // namespace
+#endif
+
 // ---- The drivers: rows along the last dim; another dim is moved there first, by a copy ----
 
 namespace {
@@ -85,6 +123,12 @@ Tensor forward_rows(Form form, const Tensor& x) {
   dispatch_floating(x.dtype(), name_of(form), [&]<class T>(TypeTag<T>) {
     const T* in = x.data<T>();
     T* out = y.data<T>();
+#if VT_CUDA
+    if (x.device().is_cuda()) {
+      launch_rows(softmax_kernel<T>, x.numel() / K, in, out, x.numel() / K, K, form == Form::log_softmax);
+      return;
+    }
+#endif
     const auto kernel = form == Form::softmax ? softmax_row<T> : log_softmax_row<T>;
     for_each_row<Compute<T>>(x.numel() / K, K,
                              [&](auto row, auto* scratch) { kernel(in + row * K, out + row * K, K, scratch); });
@@ -99,6 +143,13 @@ Tensor backward_rows(Form form, const Tensor& y, const Tensor& dy) {
   dispatch_floating(y.dtype(), name_of(form), [&]<class T>(TypeTag<T>) {
     const T *out = y.data<T>(), *dout = dy.data<T>();
     T* din = dx.data<T>();
+#if VT_CUDA
+    if (y.device().is_cuda()) {
+      launch_rows(softmax_backward_kernel<T>, y.numel() / K, out, dout, din, y.numel() / K, K,
+                  form == Form::log_softmax);
+      return;
+    }
+#endif
     const auto kernel = form == Form::softmax ? softmax_backward_row<T> : log_softmax_backward_row<T>;
     for_each_row<Compute<T>>(y.numel() / K, K,
                              [&](auto row, auto*) { kernel(out + row * K, dout + row * K, din + row * K, K); });
@@ -111,7 +162,6 @@ Tensor apply(Form form, const Tensor& x, int dim) {
   const char* op = name_of(form);
   VT_CHECK(x.dim() > 0, "{}: x has shape (), expected at least one dimension", op);
   VT_CHECK(is_floating(x.dtype()), "{}: dtype is {}, expected f32, f64 or bf16", op, vitrine::name_of(x.dtype()));
-  VT_CHECK(x.device().is_cpu(), "{}: x is on {}, expected cpu", op, to_string(x.device()));
   const int d = normalize_dim(dim, x.dim(), op);
   if (is_recording_twice()) return form == Form::softmax ? softmax_composed(x, d) : log_softmax_composed(x, d);
   const Tensor y = rows_along(forward_rows(form, rows_along(x, d)), d);

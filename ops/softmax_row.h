@@ -1,10 +1,11 @@
-// The stable softmax of one row on the CPU: what softmax, log_softmax and the losses share.
+// The stable softmax of one row: what softmax, log_softmax and the losses share.
 #pragma once
 
 #include <limits>
 
 #include "ops/lanes.h"
 #include "ops/math.h"
+#include "ops/warp.h"
 #include "tensor/dtype.h"
 
 namespace vitrine {
@@ -24,5 +25,19 @@ LogSumExp<C> log_sum_exp_row(const T* x, std::int64_t count) {
   if (max == -std::numeric_limits<C>::infinity()) return {0, 0};
   return {max, std::log(lane_sum<C>(count, [&](auto i) { return math::exp(static_cast<C>(x[i]) - max); }))};
 }
+
+#if VT_CUDA
+/// The same by one warp, in every lane.
+template <class T, class C = Compute<T>>
+__device__ LogSumExp<C> warp_log_sum_exp(const T* x, std::int64_t count) {
+  const auto larger_of = [](C a, C b) { return larger(a, b); };
+  C max = -std::numeric_limits<C>::infinity();
+  warp_for(count, [&](std::int64_t i) { max = larger_of(max, static_cast<C>(x[i])); });
+  max = warp_reduce(max, larger_of);
+  if (max == -std::numeric_limits<C>::infinity()) return {0, 0};
+  const C total = warp_sum<C>(count, [&](std::int64_t i) { return math::exp(static_cast<C>(x[i]) - max); });
+  return {max, math::log(total)};
+}
+#endif
 
 }  // namespace vitrine
