@@ -16,6 +16,8 @@ void check_config(const ViTConfig& c) {
            "mlp_ratio > 0 "
            "and classes, representation >= 0",
            c.channels, c.depth, c.classes, c.representation, c.mlp_ratio);
+  VT_CHECK(c.drop_rate >= 0 && c.drop_rate < 1 && c.drop_path_rate >= 0 && c.drop_path_rate < 1,
+           "vit: drop_rate {} and drop_path_rate {}, expected 0 <= rate < 1", c.drop_rate, c.drop_path_rate);
   VT_CHECK(c.global_pool == "token" || c.global_pool == "avg", "vit: global_pool is \"{}\", expected token or avg",
            c.global_pool);
   VT_CHECK(c.class_token || c.global_pool == "avg",

@@ -66,9 +66,10 @@ TEST(Models, HaveTheKnownSizesAt32Pixels) {
 }
 
 TEST(Models, ASummaryCountsWhatTheModelHas) {
-  for (const ModelOptions& options : {ModelOptions{}, ModelOptions{.class_token = false},
-                                      ModelOptions{.num_classes = 7, .global_pool = "avg", .representation_size = 24},
-                                      ModelOptions{.num_classes = 0, .depth = 2}}) {
+  for (ModelOptions options : {ModelOptions{}, ModelOptions{.class_token = false},
+                               ModelOptions{.num_classes = 7, .global_pool = "avg", .representation_size = 24},
+                               ModelOptions{.num_classes = 0, .depth = 2}}) {
+    options.embed_dim = 24;
     const Model model = create_model("vit_tiny_patch4_32", options);
     const ModelSummary summary = model.summary();
     EXPECT_EQ(summary.parameters(), model.parameter_count());
@@ -259,13 +260,34 @@ TEST(ViT, GradientsOfAWholeModelAreRight) {
   EXPECT_EQ(report.entries, 6 * parameter_count(model));
 }
 
+TEST(ViT, TheHeadPoolsPatchesOnlyAndSquashesTheRepresentation) {
+  ViTConfig config = small_config();
+  config.global_pool = "avg";
+  config.representation = 3;
+  const VisionTransformer model = VisionTransformer::make(config, Initializer(1, DType::f64));
+  Tensor tokens = empty({1, config.tokens(), config.dim}, DType::f64);
+  fill_normal(tokens, 0, 1, {5, Purpose::test, 2});
+  const Tensor patches = slice(tokens, 1, 1, config.tokens());
+  const Tensor pooled = layer_norm(mean(patches, {1}), ones({8}, DType::f64), zeros({8}, DType::f64), 1e-6);
+  const Tensor representation =
+      tanh(linear(pooled, model.pre_logits->fc.weight, Tensor(model.pre_logits->fc.bias.value())));
+  const auto expected = linear(representation, model.head->weight).to_vector<double>();  // the biases start at 0
+  const auto got = model.forward_head(tokens).to_vector<double>();
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_TRUE(std::abs(got[i] - expected[i]) <= 1e-13) << i;
+  fill(tokens, 0);
+  Tensor first = select(tokens, 1, 0);
+  fill(first, 3);
+  EXPECT_EQ(model.forward_head(tokens).to_vector<double>(),
+            std::vector<double>(5, 0));  // the class token is not pooled
+}
+
 TEST(ViT, ImagesOfAnotherSizeAreAnError) {
   const VisionTransformer model = VisionTransformer::make(small_config(), Initializer(1));
   try {
-    model(ones({2, 3, 16, 16}));
+    model(ones({2, 3, 8, 16}));
     FAIL() << "images of another size were accepted";
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "vit: images have shape (2, 3, 16, 16), expected (B, 3, 8, 8)");
+    EXPECT_STREQ(error.what(), "vit: images have shape (2, 3, 8, 16), expected (B, 3, 8, 8)");
   }
 }
 

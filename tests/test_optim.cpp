@@ -8,6 +8,7 @@
 #include "ops/ops.h"
 #include "optim/adamw.h"
 #include "optim/sgd.h"
+#include "optim/squared_norm.h"
 #include "tensor/parallel.h"
 #include "train/safetensors.h"
 
@@ -155,10 +156,6 @@ TEST(Optim, AStepAfterSavingIsNoticedByTheTape) {
   Sgd optimizer({{.parameters = {{"p", &p}}}});
   Tape tape;
   const Tensor x(p), loss = sum(mul(x, x));
-  {
-    PauseRecording pause;
-    Parameter other = p;
-  }
   const Gradients gradients = tape.backward(loss, {.retain = true});
   optimizer.step(gradients);
   EXPECT_THROW(tape.backward(loss), Error);
@@ -203,6 +200,19 @@ TEST(OptimClip, EqualsPyTorch) {
           << name << i;
     }
   }
+}
+
+TEST(OptimClip, SquaredNormCountsEveryElement) {
+  for (const std::int64_t count : {0, 1, 7, 8, 13, (1 << 15) - 1, (1 << 15) + 9, 3 << 15}) {
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      EXPECT_EQ(squared_norm(full({count}, 3, dtype)), 9.0 * static_cast<double>(count)) << count;
+    }
+    if (count == 0) continue;
+    Tensor x = ones({count});
+    x.data<float>()[count - 1] = std::nanf("");
+    EXPECT_TRUE(std::isnan(squared_norm(x))) << count;
+  }
+  EXPECT_EQ(squared_norm(full({2}, 1e30)), 2 * std::pow(static_cast<double>(1e30f), 2));  // no overflow in float
 }
 
 TEST(OptimClip, ZeroOnlyMeasures) {
