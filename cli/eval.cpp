@@ -37,6 +37,7 @@ LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const D
 }
 
 int run_eval(const EvalOptions& options) {
+  VT_CHECK(std::filesystem::exists(options.checkpoint), "{}: no such file or folder", options.checkpoint);
   const Recipe recipe = options.recipe.apply(data_of_run(options.checkpoint));
   if (recipe.dataset != "shapes" && recipe.data_dir.empty()) {
     throw UsageError("--data-dir: is not given, expected a folder with images (or --dataset shapes)");

@@ -159,8 +159,6 @@ Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(rec
   preprocessing_ = preprocessing(recipe_, *model_);
   train_loader_.emplace(data_.train, train_transform(recipe_, preprocessing_), train_loader_options(recipe_));
   val_loader_.emplace(data_.val, eval_transform(preprocessing_), eval_loader_options(recipe_));
-  VT_CHECK(train_loader_->batches_per_epoch() > 0, "--batch-size: is {}, expected at most {}, the images to train on",
-           recipe_.batch_size, data_.train->size());
   schedule_ = make_schedule(recipe_, updates_per_epoch());
   start_or_resume();
   describe();

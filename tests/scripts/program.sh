@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# The program vitrine from outside: exit codes, one-line errors, output formats, signals, resuming.
+set -euo pipefail
+vitrine=${VITRINE:?set VITRINE to the program}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+fail() { echo "program.sh: $*"; exit 1; }
+
+# refuse CODE TEXT ARGUMENT...: the program ends with CODE, prints one line on stderr that contains TEXT, and names the command.
+refuse() {
+  local code=$1 text=$2 status=0
+  shift 2
+  "$vitrine" "$@" >out 2>err || status=$?
+  [[ $status == "$code" ]] || fail "vitrine $*: exit code $status, expected $code: $(cat err)"
+  [[ $(wc -l <err) == 1 ]] || fail "vitrine $*: expected one line on stderr: $(cat err)"
+  grep -qF -- "$text" err || fail "vitrine $*: expected '$text' in: $(cat err)"
+}
+
+small=(--dataset shapes --model vit_tiny_patch4_32 --model-kwargs patch_size=8 embed_dim=12 depth=1 num_heads=3
+  --batch-size 8 --train-num-samples 40 --val-num-samples 16 --epochs 2 --warmup-epochs 0)
+
+# ---- Mistakes ----
+refuse 2 "vitrine: expected a command"
+refuse 2 "vitrine: trian: is not a command; did you mean 'train'?" trian
+refuse 2 "vitrine train: --lrr: is not a flag of it; did you mean '--lr'?" train --lrr 1
+refuse 2 "vitrine train: --lr: 'fast' is not accepted, expected a number above 0" train --lr fast
+refuse 2 "vitrine train: --lr: its value is missing" train --lr
+refuse 2 "vitrine train: foo: is one word too many" train foo
+refuse 2 "vitrine train: --data-dir: is not given" train
+refuse 2 "vitrine train: none.yaml: cannot be opened" train -c none.yaml
+printf 'epochs: 3\nlearning-rate: 1\n' >bad.yaml
+refuse 2 "vitrine train: bad.yaml:2: 'learning-rate' is not a setting" train -c bad.yaml
+refuse 2 "--batch-size: is 7, expected an even number" train "${small[@]}" --mixup 1 -b 7
+refuse 2 "no model is called" train "${small[@]}" --model vit_tyni
+refuse 1 "batch size is 41, expected at most the 40 samples" train "${small[@]}" -b 41
+refuse 1 "/none" train "${small[@]}" --dataset folder --data-dir /none
+refuse 1 "none: no such file or folder" eval --checkpoint none
+refuse 1 "none.safetensors: cannot be opened" train --resume none.safetensors
+refuse 2 "matches no differentiable op" gradcheck 'nope*'
+refuse 1 "matches none of the" list-models 'nope*'
+if ! "$vitrine" --help | grep -q 130; then fail "--help does not document the exit codes"; fi
+[[ $("$vitrine" --version) =~ ^vitrine\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "--version: $("$vitrine" --version)"
+
+# ---- Models and gradients ----
+[[ $("$vitrine" list-models 'vit_huge*') == vit_huge_patch14_224 ]] || fail "list-models"
+"$vitrine" summary vit_base_patch16_224 --json | tr -d ' \n' | grep -q '"parameters":86567656' || fail "summary"
+"$vitrine" gradcheck 'layer_n?rm' --json checked.json | grep -q '1 ops, .* 0 ops failed' || fail "gradcheck"
+grep -q '"op": "layer_norm"' checked.json && grep -q '"failed": 0' checked.json || fail "gradcheck --json: $(cat checked.json)"
+
+# ---- A run, its evaluation, its predictions ----
+"$vitrine" train "${small[@]}" --experiment whole >log
+grep -q '^learning rate: ' log && grep -q '^epoch 1: train loss .* top-1 .*%, top-5 ' log || fail "train: $(cat log)"
+if grep -q $'\r' log; then fail "a progress bar where stdout is not a terminal"; fi
+"$vitrine" eval --checkpoint runs/whole --json | grep -q '"images":16' || fail "eval"
+best=$("$vitrine" eval --checkpoint runs/whole | sed 's/.*top-1 \([0-9.]*\)%.*/\1/')
+grep -q "^best: epoch ., top-1 $best%" log || fail "eval gives $best: $(grep best: log)"
+# A grey 2 x 2 PNG.
+printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAABHYBwbLowq0AAAAASUVORK5CYII= | base64 -d >grey.png
+"$vitrine" predict --checkpoint runs/whole grey.png --top 3 >predictions || fail "predict: $(cat predictions)"
+[[ $(grep -c '%  ' predictions) == 3 ]] || fail "predict: $(cat predictions)"
+refuse 1 "none.png" predict --checkpoint runs/whole none.png
+
+# ---- Stopping and going on ----
+for signal in INT TERM; do
+  rm -rf runs/stopped
+  "$vitrine" train "${small[@]}" --epochs 100000 --experiment stopped >log 2>&1 &
+  process=$!
+  for _ in $(seq 200); do
+    if grep -q '^epoch 0: ' log; then break; fi
+    sleep 0.05
+  done
+  kill -s "$signal" "$process"
+  status=0
+  wait "$process" || status=$?
+  [[ $status == $((128 + $(kill -l "$signal"))) ]] || fail "SIG$signal: exit code $status: $(tail -n 3 log)"
+  grep -q '^saved runs/stopped/last.safetensors' log || fail "SIG$signal: $(tail -n 3 log)"
+  grep -q 'go on with: vitrine train --resume runs/stopped$' log || fail "SIG$signal: $(tail -n 3 log)"
+done
+"$vitrine" train "${small[@]}" --experiment parts --max-steps 3 >/dev/null
+"$vitrine" train --resume runs/parts --max-steps 0 >log
+grep -q '^resumed: epoch 0, batch 3, update 3 of runs/parts/last.safetensors' log || fail "resume: $(cat log)"
+cmp runs/whole/model.safetensors runs/parts/model.safetensors || fail "the resumed run ended with other weights"
+
+# ---- kill -9 at any moment leaves files that can be read ----
+"$vitrine" train "${small[@]}" --epochs 100000 --recovery-interval 1 --experiment killed >log 2>&1 &
+process=$!
+for _ in $(seq 200); do
+  if grep -q '^epoch 0: ' log; then break; fi
+  sleep 0.05
+done
+kill -9 "$process"
+wait "$process" 2>/dev/null || true
+"$vitrine" train --resume runs/killed --epochs 100000 --max-steps 1 >log || fail "after kill -9: $(cat log)"
+"$vitrine" eval --checkpoint runs/killed/last.safetensors >/dev/null || fail "after kill -9"
+
+# ---- A full disk, where this user may mount a small one ----
+mkdir disk
+if mount -t tmpfs -o size=300k none disk 2>/dev/null; then
+  trap 'umount "$folder/disk"; rm -rf "$folder"' EXIT
+  refuse 1 "bytes needed" train "${small[@]}" --model-kwargs patch_size=8 embed_dim=96 depth=2 num_heads=3 --output disk
+  grep -q 'bytes free on its disk' err || fail "$(cat err)"
+fi
+echo "program.sh: all as expected"
