@@ -13,21 +13,21 @@ namespace vitrine {
 
 namespace {
 
-/// What a kernel needs to know: the factor of element i is 0 or `scale`.
-struct Mask {
-  Random random;
+/// x m / (1 - p) from x and the element's random bits.
+struct Drop {
   std::uint32_t threshold;  // uniform(i) >= p is the same as bits(i) / 2^8 >= p 2^24, in whole numbers
   double scale;
 
-  Mask(double probability, Random source)
-      : random(source),
-        threshold(static_cast<std::uint32_t>(std::ceil(probability * 0x1p24))),
-        scale(1 / (1 - probability)) {}
+  explicit Drop(double probability)
+      : threshold(static_cast<std::uint32_t>(std::ceil(probability * 0x1p24))), scale(1 / (1 - probability)) {}
 
-  VT_HD bool keeps(std::uint32_t bits) const { return (bits >> 8) >= threshold; }
+  template <class T>
+  VT_HD T operator()(T x, std::uint32_t bits) const {
+    return x * ((bits >> 8) >= threshold ? static_cast<T>(scale) : T(0));
+  }
 };
 
-/// Random words for `block_count` blocks from `first_block` on. Rounds outside, blocks inside: the inner loops vectorise.
+/// The random words of `blocks_at_once` blocks from `first_block` on: enough for the compiler to vectorise over blocks.
 constexpr int blocks_at_once = 64;
 void random_words(const Random& random, std::int64_t first_block, std::uint32_t (&words)[4 * blocks_at_once]) {
   for (int b = 0; b < blocks_at_once; ++b) {
@@ -37,18 +37,13 @@ void random_words(const Random& random, std::int64_t first_block, std::uint32_t 
 }
 
 template <class T>
-void dropout_on_cpu(const Mask& mask, std::int64_t count, const T* x, T* y) {
+void dropout_on_cpu(Random random, Drop drop, std::int64_t count, const T* x, T* y) {
   constexpr std::int64_t step = 4 * blocks_at_once;
-  const auto scale = static_cast<Compute<T>>(mask.scale);
   parallel_for(count, 64 * step, [&](std::int64_t begin, std::int64_t end) {
     alignas(64) std::uint32_t words[step];
     for (std::int64_t start = begin; start < end; start += step) {
-      random_words(mask.random, start / 4, words);
-      const std::int64_t length = std::min(step, end - start);
-      for (std::int64_t i = 0; i < length; ++i) {
-        const Compute<T> factor = mask.keeps(words[i]) ? scale : Compute<T>(0);
-        y[start + i] = static_cast<T>(static_cast<Compute<T>>(x[start + i]) * factor);
-      }
+      random_words(random, start / 4, words);
+      map_contiguous(drop, std::min(step, end - start), y + start, x + start, words);
     }
   });
 }
@@ -56,16 +51,14 @@ void dropout_on_cpu(const Mask& mask, std::int64_t count, const T* x, T* y) {
 #if VT_CUDA
 /// One thread takes the four elements that share a block of random words.
 template <class T>
-__global__ void dropout_kernel(Mask mask, std::int64_t count, const T* x, T* y) {
-  const auto scale = static_cast<Compute<T>>(mask.scale);
+__global__ void dropout_kernel(Random random, Drop drop, std::int64_t count, const T* x, T* y) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t b = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; 4 * b < count; b += step) {
-    const PhiloxBlock block = mask.random.block(static_cast<std::uint64_t>(b));
+    const PhiloxBlock block = random.block(static_cast<std::uint64_t>(b));
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
       const std::int64_t i = 4 * b + w;
-      const Compute<T> factor = mask.keeps(block.word[w]) ? scale : Compute<T>(0);
-      if (i < count) y[i] = static_cast<T>(static_cast<Compute<T>>(x[i]) * factor);
+      if (i < count) y[i] = static_cast<T>(drop(static_cast<Compute<T>>(x[i]), block.word[w]));
     }
   }
 }
@@ -75,12 +68,12 @@ Tensor dropout_forward(const Tensor& strided, double probability, Random random)
   const Tensor x = contiguous_data(strided);
   Tensor y = empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
-  const Mask mask(probability, random);
+  const Drop drop(probability);
   dispatch_floating(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
-    if (x.device().is_cpu()) return dropout_on_cpu<T>(mask, x.numel(), x.data<T>(), y.data<T>());
+    if (x.device().is_cpu()) return dropout_on_cpu<T>(random, drop, x.numel(), x.data<T>(), y.data<T>());
 #if VT_CUDA
-    launch(dropout_kernel<T>, grid_for(x.numel(), 4 * 256), 256, 0, current_stream(), mask, x.numel(), x.data<T>(),
-           y.data<T>());
+    launch(dropout_kernel<T>, grid_for(x.numel(), 4 * 256), 256, 0, current_stream(), random, drop, x.numel(),
+           x.data<T>(), y.data<T>());
 #endif
   });
   return y;

@@ -84,7 +84,8 @@ const T* read_tile(const MapLoop<operands>& map, int k, const T* x, std::int64_t
   for (std::int64_t done = 0; done < count;) {
     const std::int64_t run = std::min(count - done, map.strided.size[last] - index[last]);
     if (stride == 0) {
-      std::fill_n(tile.values + done, run, x[offset]);
+      const T value = x[offset];  // a copy: the compiler cannot know that the tile does not overlap x
+      std::fill_n(tile.values + done, run, value);
     } else if (stride == 1) {
       std::copy_n(x + offset, run, tile.values + done);
     } else {
@@ -198,6 +199,13 @@ void map_on_cuda(const F& f, const MapLoop<sizeof...(In)>& map, Out* y, const In
 
 // ---- Both ----
 
+/// The elements of x for the drivers. Booleans are read as the bytes 0 and 1: the compiler vectorises loops over bytes.
+template <class T>
+auto elements(const Tensor& x) {
+  using Element = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
+  return reinterpret_cast<const Element*>(x.data<T>());
+}
+
 /// y[i] = f(x[i]...) with x... broadcast to y's shape. y is row-major, of dtype Out, and shares no element with x...; the
 /// dtypes of x... are In..., and all live on y's device.
 template <class Out, class... In, class F, std::same_as<Tensor>... Tensors>
@@ -206,11 +214,11 @@ void map_into(const F& f, Tensor& y, const Tensors&... x) {
   const auto map = make_map_loop(y.shape(), x...);
   if (map.count == 0) return;
   if (y.device().is_cpu()) {
-    map_on_cpu(f, map, std::index_sequence_for<In...>{}, y.template data<Out>(), x.template data<In>()...);
+    map_on_cpu(f, map, std::index_sequence_for<In...>{}, y.template data<Out>(), elements<In>(x)...);
     return;
   }
 #if VT_CUDA
-  map_on_cuda(f, map, y.template data<Out>(), x.template data<In>()...);
+  map_on_cuda(f, map, y.template data<Out>(), elements<In>(x)...);
 #endif
 }
 
