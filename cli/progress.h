@@ -10,6 +10,7 @@ namespace vitrine {
 class PrintingObserver final : public TrainObserver {
  public:
   explicit PrintingObserver(std::int64_t log_interval);
+  ~PrintingObserver() override { show(""); }  // an error message begins on an empty line
 
   void note(const std::string& line) override;
   void batch_done(const Progress& progress) override;
