@@ -1,10 +1,15 @@
-// Calls into the CBLAS library, one thread at a time: we own the threads.
+// Calls into libraries, one thread at a time: we own the threads. oneDNN for f32, where it is some 15% faster than OpenBLAS
+// on the shapes of a ViT, and OpenBLAS for f64, which oneDNN lacks.
 #include "ops/gemm.h"
 
 #include <cblas.h>
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <mutex>
+
+#include "tensor/error.h"
 
 // OpenBLAS has its own threads, which would compete with ours; other CBLAS libraries lack the function.
 extern "C" void openblas_set_num_threads(int count) __attribute__((weak));
@@ -19,31 +24,44 @@ void use_one_blas_thread() {
   });
 }
 
-CBLAS_TRANSPOSE flag(bool transposed) { return transposed ? CblasTrans : CblasNoTrans; }
+/// oneDNN takes its number of threads from OpenMP, which keeps one for each of our threads.
+class OneOpenMpThread {
+ public:
+  OneOpenMpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneOpenMpThread() { omp_set_num_threads(before_); }
+  OneOpenMpThread(const OneOpenMpThread&) = delete;
+  OneOpenMpThread& operator=(const OneOpenMpThread&) = delete;
+
+ private:
+  int before_;
+};
 
 }  // namespace
 
 template <>
 void gemm_serial(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<float> a, MatrixView<float> b, float beta,
                  float* c, std::int64_t c_leading) {
-  use_one_blas_thread();
-  cblas_sgemm(CblasRowMajor, flag(a.transposed), flag(b.transposed), static_cast<int>(m), static_cast<int>(n),
-              static_cast<int>(k), 1.0f, a.data, static_cast<int>(a.leading), b.data, static_cast<int>(b.leading), beta,
-              c, static_cast<int>(c_leading));
+  const OneOpenMpThread one_thread;
+  const auto flag = [](bool transposed) { return transposed ? 'T' : 'N'; };
+  const dnnl_status_t status = dnnl_sgemm(flag(a.transposed), flag(b.transposed), m, n, k, 1.0f, a.data, a.leading,
+                                          b.data, b.leading, beta, c, c_leading);
+  VT_CHECK(status == dnnl_success, "gemm: oneDNN returned status {} for m {}, n {}, k {}", static_cast<int>(status), m,
+           n, k);
 }
 
 template <>
 void gemm_serial(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<double> a, MatrixView<double> b,
                  double beta, double* c, std::int64_t c_leading) {
   use_one_blas_thread();
+  const auto flag = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
   cblas_dgemm(CblasRowMajor, flag(a.transposed), flag(b.transposed), static_cast<int>(m), static_cast<int>(n),
               static_cast<int>(k), 1.0, a.data, static_cast<int>(a.leading), b.data, static_cast<int>(b.leading), beta,
               c, static_cast<int>(c_leading));
 }
 
 std::int64_t gemm_rows_per_task(std::int64_t m, std::int64_t n, std::int64_t k) {
-  // About 2^25 multiply-adds a task: long enough to hide its start and the packing of b, short enough to balance threads.
-  const std::int64_t rows = (std::int64_t{1} << 25) / std::max<std::int64_t>(1, n * k);
+  // About 2^26 multiply-adds a task: long enough to hide its start and the packing of b, short enough to balance threads.
+  const std::int64_t rows = (std::int64_t{1} << 26) / std::max<std::int64_t>(1, n * k);
   return std::clamp<std::int64_t>(rows / 16 * 16, 32, std::max<std::int64_t>(32, m));
 }
 
