@@ -149,13 +149,14 @@ TEST(Elementwise, ChangingASavedOperandIsAnError) {
   }
 }
 
-TEST(Dropout, KeepsTheRightShareAndScalesIt) {
-  constexpr std::int64_t count = 1'000'001;  // not a multiple of a block of random numbers
-  const auto y = dropout(ones({count}), 0.3, {.seed = 5, .purpose = Purpose::dropout}).to_vector<float>();
+TEST(Dropout, ElementUsesItsOwnRandomNumber) {
+  constexpr std::int64_t count = 1'000'001;  // many tasks, and not a multiple of a block of random numbers
+  const Random random{.seed = 5, .purpose = Purpose::dropout, .stream = 1};
+  const auto y = dropout(ones({count}), 0.3, random).to_vector<float>();
   std::int64_t kept = 0;
-  for (const float value : y) {
-    ASSERT_TRUE(value == 0.0f || value == static_cast<float>(1 / 0.7)) << value;
-    kept += value != 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    ASSERT_EQ(y[i], random.uniform(i) >= 0.3 ? static_cast<float>(1 / 0.7) : 0.0f) << "at " << i;
+    kept += y[i] != 0;
   }
   const double deviation = std::sqrt(count * 0.3 * 0.7);
   EXPECT_TRUE(std::abs(static_cast<double>(kept) - 0.7 * count) <= 5 * deviation) << kept;
