@@ -107,6 +107,25 @@ TEST(Mixing, CutMixReplacesOneBoxAndLambdaIsTheAreaLeft) {
   }
 }
 
+TEST(Mixing, CutMixBoxHasTheSidesOfTheFirstLambda) {
+  const Mixing mixing{.mixup_alpha = 0, .cutmix_alpha = 1};
+  int whole = 0;
+  for (std::uint64_t stream = 0; stream < 200; ++stream) {
+    RandomSequence random(1, Purpose::test, stream), again(1, Purpose::test, stream);
+    const MixingDraw draw = draw_mixing(mixing, 60, 90, random);
+    again.uniform();  // whether to mix at all
+    const double side = std::sqrt(1 - again.beta(1, 1));
+    const int rows = static_cast<int>(60 * side) / 2 * 2, columns = static_cast<int>(90 * side) / 2 * 2;
+    EXPECT_LE(draw.bottom - draw.top, rows);
+    EXPECT_LE(draw.right - draw.left, columns);
+    if (draw.top == 0 || draw.left == 0 || draw.bottom == 60 || draw.right == 90) continue;  // clipped
+    EXPECT_EQ(draw.bottom - draw.top, rows);
+    EXPECT_EQ(draw.right - draw.left, columns);
+    ++whole;
+  }
+  EXPECT_GE(whole, 20);
+}
+
 TEST(Mixing, DrawsFollowTheProbabilities) {
   const Mixing mixing{.probability = 0.6, .switch_probability = 0.25};
   RandomSequence random(4, Purpose::test);

@@ -167,7 +167,7 @@ TEST(HoldInMemory, KeepsSamplesAndTheErrorsOfBadOnes) {
   EXPECT_EQ(held->class_names(), source->class_names());
   EXPECT_EQ(held->get(8).image.pixels, source->get(8).image.pixels);
   EXPECT_EQ(held->get(8).label, 2);
-  EXPECT_EQ(error_of([&] { held->get(4); }), "noise/4: damaged on purpose");
+  EXPECT_EQ(error_of([&] { held->get(4); }), "damaged on purpose");
   expect_parts(error_of([&] { held->get(9); }), {"9"});
 }
 
