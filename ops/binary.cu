@@ -1,7 +1,7 @@
 // Functions of two tensors that broadcast: arithmetic, maximum and minimum, where, comparisons and logic.
 //
-// Throughout, a and b have shapes that broadcast to the shape of y and dy (NumPy's rule). A gradient has the larger shape
-// at first; sum_to adds it up along the dims that were broadcast.
+// Throughout, a and b have shapes that broadcast to the shape of y and dy (NumPy's rule). A gradient has the larger
+// shape at first; sum_to adds it up along the dims that were broadcast.
 #include <cmath>
 
 #include "ops/elementwise.h"

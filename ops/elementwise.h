@@ -7,11 +7,11 @@
 //   Tensor y = map_floating("mul", Multiply{}, a, b);     // broadcasts, checks dtype and device, allocates
 //   map_into<bool, float, float>(Less{}, y, a, b);        // into a row-major tensor, with explicit element types
 //
-// A functor is written once for both devices. It receives Compute<In> of each operand and returns something that converts
-// to Compute<Out>. The output is always row-major; operands are read through a `MapLoop`.
+// A functor is written once for both devices. It receives Compute<In> of each operand and returns something that
+// converts to Compute<Out>. The output is always row-major; operands are read through a `MapLoop`.
 //
-// CPU: the compiler vectorises one loop over contiguous elements. An operand that is not contiguous is first gathered into
-// a tile on the stack, which stays in the first-level cache, so every layout runs through that same loop.
+// CPU: the compiler vectorises one loop over contiguous elements. An operand that is not contiguous is first gathered
+// into a tile on the stack, which stays in the first-level cache, so every layout runs through that same loop.
 // CUDA: one kernel with 16-byte loads where everything is contiguous, one that follows strides elsewhere.
 #pragma once
 
@@ -206,8 +206,8 @@ auto elements(const Tensor& x) {
   return reinterpret_cast<const Element*>(x.data<T>());
 }
 
-/// y[i] = f(x[i]...) with x... broadcast to y's shape. y is row-major, of dtype Out, and shares no element with x...; the
-/// dtypes of x... are In..., and all live on y's device.
+/// y[i] = f(x[i]...) with x... broadcast to y's shape. y is row-major, of dtype Out, and shares no element with x...;
+/// the dtypes of x... are In..., and all live on y's device.
 template <class Out, class... In, class F, std::same_as<Tensor>... Tensors>
 void map_into(const F& f, Tensor& y, const Tensors&... x) {
   static_assert(sizeof...(In) == sizeof...(Tensors), "one element type per operand");
