@@ -1,7 +1,7 @@
 // GELU: x times the probability that a standard normal variable is at most x. Hendrycks and Gimpel 2016.
 //
-// The numerical work is in ops/math.h, which keeps the negative tail exact; here it meets the tape. Forward and backward
-// are one pass each, and only x is saved.
+// The numerical work is in ops/math.h, which keeps the negative tail exact; here it meets the tape. Forward and
+// backward are one pass each, and only x is saved.
 #include "ops/composed.h"
 #include "ops/elementwise.h"
 #include "ops/math.h"
