@@ -2,7 +2,8 @@
 //
 // Each float function reduces its argument to a small interval and evaluates a polynomial there: the one with the
 // smallest largest relative error (found with the Remez exchange algorithm). A choice between two formulas is a
-// select, never a jump, so a loop over such a function runs at the speed of the arithmetic. The same code compiles for the GPU.
+// select, never a jump, so a loop over such a function runs at the speed of the arithmetic. The same code compiles for
+// the GPU.
 //
 // Errors, in units in the last place of the result (ulp), for all finite arguments: 2 for exp, expm1, log, log1p, tanh,
 // erf, sigmoid, softplus and rsqrt; 4 for silu, gelu, gelu_slope and gelu_tanh. NaN gives NaN.
@@ -212,9 +213,9 @@ VT_HD inline double erf(double x) { return std::erf(x); }
 //   gelu(x)       = x P(x)           = max(x, 0) - z P(-z)
 //   gelu_slope(x) = P(x) + x p(x)    = s for x < 0, 1 - s for x >= 0,  with s = P(-z) - z p(z)
 // Both P(-z) and s are e^(-z^2/2) times a smooth function, so the tail keeps its relative accuracy where 1 + erf would
-// have none left. s has a zero at z0 = 0.7518 (the minimum of gelu), which is divided out to be accurate near it as well.
-// The smooth functions are polynomials in v - 1 with v = 2 z / (z + 4), which maps [0, 15] to [0, 1.58]. Beyond 14.9 the
-// tail is 0.
+// have none left. s has a zero at z0 = 0.7518 (the minimum of gelu), which is divided out, for accuracy near it as well.
+// The smooth functions are polynomials in v - 1 with v = 2 z / (z + 4), which maps [0, 15] to [0, 1.58]. Beyond 14.9
+// the tail is 0.
 
 inline constexpr float normal_tail_end = 14.9f;
 
