@@ -213,7 +213,7 @@ VT_HD inline double erf(double x) { return std::erf(x); }
 //   gelu(x)       = x P(x)           = max(x, 0) - z P(-z)
 //   gelu_slope(x) = P(x) + x p(x)    = s for x < 0, 1 - s for x >= 0,  with s = P(-z) - z p(z)
 // Both P(-z) and s are e^(-z^2/2) times a smooth function, so the tail keeps its relative accuracy where 1 + erf would
-// have none left. s has a zero at z0 = 0.7518 (the minimum of gelu), which is divided out, for accuracy near it as well.
+// have none left. s has a zero at z0 = 0.7518 (the minimum of gelu), which is divided out for accuracy near it.
 // The smooth functions are polynomials in v - 1 with v = 2 z / (z + 4), which maps [0, 15] to [0, 1.58]. Beyond 14.9
 // the tail is 0.
 
