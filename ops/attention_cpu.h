@@ -9,6 +9,7 @@
 #include "ops/gemm.h"
 #include "ops/lanes.h"
 #include "ops/math.h"
+#include "ops/small_gemm.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {
@@ -40,51 +41,91 @@ struct AttentionInputs {
 /// Query rows whose scores are in memory at a time.
 inline constexpr std::int64_t query_block = 128;
 
-/// scores (rows, M) = scale q k^T + bias for the query rows from `first` on.
+/// c (rows, D) (+)= a b, where a may be transposed by its strides.
 template <class T>
-void attention_scores(const AttentionInputs<T>& in, std::int64_t b, std::int64_t h, std::int64_t first,
-                      std::int64_t rows, T* scores) {
-  gemm_serial<T>(rows, in.M, in.D, {in.q.at(b, h, first), in.q.row}, {in.k.at(b, h), in.k.row, true}, T(0), scores,
-                 in.M);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    T* row = scores + r * in.M;
-    for (std::int64_t j = 0; j < in.M; ++j) row[j] *= in.scale;
-    if (!in.bias.data) continue;
-    const T* bias = in.bias.at(b, h, first + r);
-    for (std::int64_t j = 0; j < in.M; ++j) row[j] += bias[j * in.bias.column];
+void multiply_by_rows(std::int64_t rows, std::int64_t D, std::int64_t depth, small_gemm::StridedMatrix<T> a, const T* b,
+                      std::int64_t b_row, bool add, T* c, std::int64_t c_row) {
+  if (D % small_gemm::Vector<T>::width == 0) {
+    small_gemm::multiply(rows, D, depth, a, b, b_row, add, c, c_row);
+  } else {
+    const bool transposed = a.row == 1 && a.column != 1;
+    gemm_serial<T>(rows, D, depth, {a.data, transposed ? a.column : a.row, transposed}, {b, b_row}, T(add), c, c_row);
   }
 }
 
-/// row = softmax(row); returns its logsumexp. A row of -infinity becomes 0 and returns -infinity.
+/// scores (rows, padded M) = scale q k^T + bias for the query rows from `first` on; -infinity in the padding, so that the
+/// loops over a row need no remainder. `keys` is k transposed and padded.
 template <class T>
-T softmax_row(T* row, std::int64_t M) {
-  const T largest = lane_max<T>(M, [&](std::int64_t j) { return row[j]; });
-  if (largest == -std::numeric_limits<T>::infinity()) {
-    std::fill(row, row + M, T(0));
+void attention_scores(const AttentionInputs<T>& in, std::int64_t b, std::int64_t h, std::int64_t first,
+                      std::int64_t rows, const T* keys, T* scores) {
+  const std::int64_t width = small_gemm::padded<T>(in.M);
+  small_gemm::multiply<T>(rows, width, in.D, {in.q.at(b, h, first), in.q.row, 1}, keys, width, false, scores, width);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    T* row = scores + r * width;
+    for (std::int64_t j = 0; j < width; ++j) row[j] *= in.scale;
+    if (in.bias.data) {
+      const T* bias = in.bias.at(b, h, first + r);
+      for (std::int64_t j = 0; j < in.M; ++j) row[j] += bias[j * in.bias.column];
+    }
+    std::fill(row + in.M, row + width, -std::numeric_limits<T>::infinity());
+  }
+}
+
+/// combine(..., x[i], ...) over whole vectors, in a fixed order.
+template <class T, class Combine>
+T reduce_row(const T* x, std::int64_t width, const Combine& combine) {
+  constexpr std::int64_t lanes = small_gemm::Vector<T>::width;
+  T result[lanes];
+  std::copy(x, x + lanes, result);
+  for (std::int64_t j = lanes; j < width; j += lanes) {
+    for (std::int64_t l = 0; l < lanes; ++l) result[l] = combine(result[l], x[j + l]);
+  }
+  for (std::int64_t half = lanes / 2; half > 0; half /= 2) {
+    for (std::int64_t l = 0; l < half; ++l) result[l] = combine(result[l], result[l + half]);
+  }
+  return result[0];
+}
+
+/// row = softmax(row); returns its logsumexp. A row of -infinity becomes 0 and returns -infinity; NaN spreads.
+template <class T>
+T softmax_row(T* row, std::int64_t width) {
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const T largest = reduce_row(row, width, [](T a, T b) { return larger(a, b); });
+  if (largest == -infinity) {
+    std::fill(row, row + width, T(0));
     return largest;
   }
-  for (std::int64_t j = 0; j < M; ++j) row[j] = math::exp(row[j] - largest);
-  const T total = lane_sum<T>(M, [&](std::int64_t j) { return row[j]; });
+  for (std::int64_t j = 0; j < width; ++j) row[j] = math::exp(row[j] - largest);
+  const T total = reduce_row(row, width, [](T a, T b) { return a + b; });
   const T factor = 1 / total;
-  for (std::int64_t j = 0; j < M; ++j) row[j] *= factor;
+  for (std::int64_t j = 0; j < width; ++j) row[j] *= factor;
   return largest + math::log(total);
+}
+
+/// Memory that a thread uses again for every head.
+template <class T>
+T* scratch(std::vector<T>& memory, std::int64_t count) {
+  if (static_cast<std::int64_t>(memory.size()) < count) memory.resize(static_cast<std::size_t>(count));
+  return memory.data();
 }
 
 /// y = softmax(scores) v and logsumexp (B, H, N).
 template <class T>
 void attention_forward_cpu(const AttentionInputs<T>& in, Heads<T> y, T* logsumexp) {
   parallel_for(in.B * in.H, 1, [&](std::int64_t task, std::int64_t) {
-    const std::int64_t b = task / in.H, h = task % in.H;
-    thread_local std::vector<T> scores;
-    scores.resize(static_cast<std::size_t>(std::min(query_block, in.N) * in.M));
+    const std::int64_t b = task / in.H, h = task % in.H, width = small_gemm::padded<T>(in.M);
+    thread_local std::vector<T> key_memory, score_memory;
+    T* keys = scratch(key_memory, in.D * width);
+    T* scores = scratch(score_memory, std::min(query_block, in.N) * width);
+    small_gemm::transpose_padded(in.k.at(b, h), in.k.row, in.M, in.D, keys);
     for (std::int64_t first = 0; first < in.N; first += query_block) {
       const std::int64_t rows = std::min(query_block, in.N - first);
-      attention_scores(in, b, h, first, rows, scores.data());
+      attention_scores(in, b, h, first, rows, keys, scores);
       for (std::int64_t r = 0; r < rows; ++r) {
-        logsumexp[task * in.N + first + r] = softmax_row(scores.data() + r * in.M, in.M);
+        logsumexp[task * in.N + first + r] = softmax_row(scores + r * width, width);
       }
-      gemm_serial<T>(rows, in.D, in.M, {scores.data(), in.M}, {in.v.at(b, h), in.v.row}, T(0), y.at(b, h, first),
-                     y.row);
+      multiply_by_rows<T>(rows, in.D, in.M, {scores, width, 1}, in.v.at(b, h), in.v.row, false, y.at(b, h, first),
+                          y.row);
     }
   });
 }
@@ -104,14 +145,15 @@ struct AttentionSaved {
 
 /// probabilities = e^(scores - logsumexp), the softmax of forward once more.
 template <class T>
-void restore_probabilities(T* scores, const T* logsumexp, std::int64_t rows, std::int64_t M) {
+void restore_probabilities(T* scores, const T* logsumexp, std::int64_t rows, std::int64_t width) {
   for (std::int64_t r = 0; r < rows; ++r) {
-    T* row = scores + r * M;
-    if (logsumexp[r] == -std::numeric_limits<T>::infinity()) {
-      std::fill(row, row + M, T(0));
+    T* row = scores + r * width;
+    const T total = logsumexp[r];  // not read in the loop: for all that the compiler knows, it might be part of the row
+    if (total == -std::numeric_limits<T>::infinity()) {
+      std::fill(row, row + width, T(0));
       continue;
     }
-    for (std::int64_t j = 0; j < M; ++j) row[j] = math::exp(row[j] - logsumexp[r]);
+    for (std::int64_t j = 0; j < width; ++j) row[j] = math::exp(row[j] - total);
   }
 }
 
@@ -119,41 +161,51 @@ void restore_probabilities(T* scores, const T* logsumexp, std::int64_t rows, std
 template <class T>
 void softmax_backward_rows(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, std::int64_t b, std::int64_t h,
                            std::int64_t first, std::int64_t rows, const T* p, T* dp) {
+  const std::int64_t width = small_gemm::padded<T>(in.M);
   for (std::int64_t r = 0; r < rows; ++r) {
     const T* y = saved.y.at(b, h, first + r);
     const T* dy = saved.dy.at(b, h, first + r);
     const T inner = lane_sum<T>(in.D, [&](std::int64_t d) { return y[d] * dy[d]; });
-    const T* p_row = p + r * in.M;
-    T* dp_row = dp + r * in.M;
-    for (std::int64_t j = 0; j < in.M; ++j) dp_row[j] = p_row[j] * (dp_row[j] - inner);
+    const T* p_row = p + r * width;
+    T* dp_row = dp + r * width;
+    for (std::int64_t j = 0; j < width; ++j) dp_row[j] = p_row[j] * (dp_row[j] - inner);
   }
 }
 
-/// Gradients of one (batch, head).
+/// Adds dscores to dbias, then turns them into scale dscores, the gradient of q k^T.
+template <class T>
+void finish_score_gradients(const AttentionInputs<T>& in, const AttentionGradients<T>& out, std::int64_t b,
+                            std::int64_t h, std::int64_t first, std::int64_t rows, T* ds) {
+  const std::int64_t width = small_gemm::padded<T>(in.M);
+  for (std::int64_t r = 0; out.dbias.data && r < rows; ++r) {
+    T* dbias = out.dbias.at(b, h, first + r);
+    for (std::int64_t j = 0; j < in.M; ++j) dbias[j * out.dbias.column] += ds[r * width + j];
+  }
+  for (std::int64_t i = 0; i < rows * width; ++i) ds[i] *= in.scale;
+}
+
+/// Gradients of one (batch, head): dv = p^T dy, dp = dy v^T, dq = ds k, dk = ds^T q.
 template <class T>
 void attention_backward_head(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, std::int64_t b,
                              std::int64_t h, const AttentionGradients<T>& out) {
-  thread_local std::vector<T> p, ds;
-  const std::int64_t block = std::min(query_block, in.N), M = in.M, D = in.D;
-  p.resize(static_cast<std::size_t>(block * M));
-  ds.resize(static_cast<std::size_t>(block * M));
+  thread_local std::vector<T> memory[4];
+  const std::int64_t M = in.M, D = in.D, width = small_gemm::padded<T>(M), block = std::min(query_block, in.N);
+  T *keys = scratch(memory[0], D * width), *values = scratch(memory[1], D * width);
+  T *p = scratch(memory[2], block * width), *ds = scratch(memory[3], block * width);
+  small_gemm::transpose_padded(in.k.at(b, h), in.k.row, M, D, keys);
+  small_gemm::transpose_padded(in.v.at(b, h), in.v.row, M, D, values);
   for (std::int64_t first = 0; first < in.N; first += query_block) {
     const std::int64_t rows = std::min(query_block, in.N - first);
+    const bool add = first > 0;  // later blocks add to dk and dv
     const T* dy = saved.dy.at(b, h, first);
-    const T beta = first == 0 ? T(0) : T(1);  // later blocks add to dk and dv
-    attention_scores(in, b, h, first, rows, p.data());
-    restore_probabilities(p.data(), saved.logsumexp + (b * in.H + h) * in.N + first, rows, M);
-    gemm_serial<T>(M, D, rows, {p.data(), M, true}, {dy, saved.dy.row}, beta, out.dv.at(b, h), out.dv.row);
-    gemm_serial<T>(rows, M, D, {dy, saved.dy.row}, {in.v.at(b, h), in.v.row, true}, T(0), ds.data(), M);
-    softmax_backward_rows(in, saved, b, h, first, rows, p.data(), ds.data());
-    for (std::int64_t r = 0; out.dbias.data && r < rows; ++r) {
-      T* dbias = out.dbias.at(b, h, first + r);
-      for (std::int64_t j = 0; j < M; ++j) dbias[j * out.dbias.column] += ds[static_cast<std::size_t>(r * M + j)];
-    }
-    for (std::int64_t i = 0; i < rows * M; ++i) ds[static_cast<std::size_t>(i)] *= in.scale;
-    gemm_serial<T>(rows, D, M, {ds.data(), M}, {in.k.at(b, h), in.k.row}, T(0), out.dq.at(b, h, first), out.dq.row);
-    gemm_serial<T>(M, D, rows, {ds.data(), M, true}, {in.q.at(b, h, first), in.q.row}, beta, out.dk.at(b, h),
-                   out.dk.row);
+    attention_scores(in, b, h, first, rows, keys, p);
+    restore_probabilities(p, saved.logsumexp + (b * in.H + h) * in.N + first, rows, width);
+    multiply_by_rows<T>(M, D, rows, {p, 1, width}, dy, saved.dy.row, add, out.dv.at(b, h), out.dv.row);
+    small_gemm::multiply<T>(rows, width, D, {dy, saved.dy.row, 1}, values, width, false, ds, width);
+    softmax_backward_rows(in, saved, b, h, first, rows, p, ds);
+    finish_score_gradients(in, out, b, h, first, rows, ds);
+    multiply_by_rows<T>(rows, D, M, {ds, width, 1}, in.k.at(b, h), in.k.row, false, out.dq.at(b, h, first), out.dq.row);
+    multiply_by_rows<T>(M, D, rows, {ds, 1, width}, in.q.at(b, h, first), in.q.row, add, out.dk.at(b, h), out.dk.row);
   }
 }
 
