@@ -33,7 +33,6 @@ std::pair<Tensor, Tensor> make_spirals(std::int64_t count, std::uint64_t stream)
 }
 
 int main() {
-  Generator generator{.seed = 1};
   Initializer init(1);
   SpiralNet model{Linear::make(2, 64, init), Linear::make(64, 64, init), Linear::make(64, 2, init)};
   for (const auto& [name, parameter] : parameters(model)) fmt::print("{} {}\n", name, to_string(parameter->shape()));
