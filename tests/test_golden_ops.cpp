@@ -1,0 +1,176 @@
+// Ops and their gradients against PyTorch in float64 (tests/golden/README.md tells how the file was made).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "ops/ops.h"
+#include "train/safetensors.h"
+
+namespace vitrine {
+namespace {
+
+using Json = nlohmann::json;
+using Tensors = std::vector<Tensor>;
+
+/// One case of the file: the tensors that the op takes, and PyTorch's options.
+struct Golden {
+  Tensors x;              // floating inputs, in order
+  OptionalTensor index;   // i64
+  OptionalTensor target;  // soft targets
+  Json options;
+
+  Dims dims(const char* key) const { return Dims(options.at(key).get<std::vector<std::int64_t>>()); }
+  int dim() const { return options.at("dim").get<int>(); }
+  bool keepdim() const { return options.at("keepdim").get<bool>(); }
+};
+
+using Op = std::function<Tensor(const Golden&)>;
+
+Op unary(Tensor (*op)(const Tensor&)) {
+  return [op](const Golden& g) { return op(g.x[0]); };
+}
+Op binary(Tensor (*op)(const Tensor&, const Tensor&)) {
+  return [op](const Golden& g) { return op(g.x[0], g.x[1]); };
+}
+Op reduction(Tensor (*op)(const Tensor&, const Dims&, bool)) {
+  return [op](const Golden& g) { return op(g.x[0], g.dims("dim"), g.keepdim()); };
+}
+
+/// PyTorch lists padding from the last dim backwards: before, after, before, after, ...
+Tensor pad_as_pytorch(const Golden& g) {
+  const Dims pairs = g.dims("pad");
+  Dims before = Dims::filled(g.x[0].dim(), 0), after = before;
+  for (int i = 0; 2 * i < pairs.size(); ++i) {
+    before[g.x[0].dim() - 1 - i] = pairs[2 * i];
+    after[g.x[0].dim() - 1 - i] = pairs[2 * i + 1];
+  }
+  return pad(g.x[0], before, after, g.options.value("value", 0.0));
+}
+
+/// Soft targets that PyTorch smooths by itself are smoothed here.
+Tensor cross_entropy_as_pytorch(const Golden& g) {
+  const double smoothing = g.options.value("label_smoothing", 0.0);
+  if (g.index) return cross_entropy(g.x[0], *g.index, smoothing);
+  const auto classes = static_cast<double>(g.x[0].size(1));
+  return soft_cross_entropy(g.x[0], *g.target * (1 - smoothing) + smoothing / classes);
+}
+
+const std::map<std::string, Op>& ops_by_name() {
+  static const std::map<std::string, Op> ops{
+      {"abs", unary(abs)},
+      {"cos", unary(cos)},
+      {"erf", unary(erf)},
+      {"exp", unary(exp)},
+      {"log", unary(log)},
+      {"neg", unary(neg)},
+      {"reciprocal", unary(reciprocal)},
+      {"relu", unary(relu)},
+      {"rsqrt", unary(rsqrt)},
+      {"sigmoid", unary(sigmoid)},
+      {"silu", unary(silu)},
+      {"sin", unary(sin)},
+      {"softplus", unary(softplus)},
+      {"sqrt", unary(sqrt)},
+      {"square", unary(square)},
+      {"tanh", unary(tanh)},
+      {"gelu", [](const Golden& g) { return gelu(g.x[0]); }},
+      {"gelu_tanh", [](const Golden& g) { return gelu(g.x[0], GeluForm::tanh); }},
+      {"add", binary(add)},
+      {"sub", binary(sub)},
+      {"mul", binary(mul)},
+      {"div", binary(div)},
+      {"maximum", binary(maximum)},
+      {"minimum", binary(minimum)},
+      {"matmul", binary(matmul)},
+      {"pow",
+       [](const Golden& g) {
+         return g.x.size() > 1 ? pow(g.x[0], g.x[1]) : pow(g.x[0], g.options.at("exponent").get<double>());
+       }},
+      {"sum", reduction(sum)},
+      {"mean", reduction(mean)},
+      {"max", reduction(amax)},
+      {"min", reduction(amin)},
+      {"logsumexp", reduction(logsumexp)},
+      {"var",
+       [](const Golden& g) { return var(g.x[0], g.dims("dim"), g.keepdim(), g.options.at("correction").get<int>()); }},
+      {"softmax", [](const Golden& g) { return softmax(g.x[0], g.dim()); }},
+      {"log_softmax", [](const Golden& g) { return log_softmax(g.x[0], g.dim()); }},
+      {"layer_norm",
+       [](const Golden& g) { return layer_norm(g.x[0], g.x[1], g.x[2], g.options.at("eps").get<double>()); }},
+      {"linear",
+       [](const Golden& g) { return linear(g.x[0], g.x[1], g.x.size() > 2 ? OptionalTensor(g.x[2]) : std::nullopt); }},
+      {"attention",
+       [](const Golden& g) {
+         const auto scale = g.options.contains("scale") ? std::optional<double>(g.options.at("scale")) : std::nullopt;
+         return attention(g.x[0], g.x[1], g.x[2], g.x.size() > 3 ? OptionalTensor(g.x[3]) : std::nullopt, scale);
+       }},
+      {"cross_entropy", cross_entropy_as_pytorch},
+      {"concat", [](const Golden& g) { return concat(g.x, g.dim()); }},
+      {"stack", [](const Golden& g) { return stack(g.x, g.dim()); }},
+      {"expand", [](const Golden& g) { return expand(g.x[0], g.dims("size")); }},
+      {"permute", [](const Golden& g) { return permute(g.x[0], g.dims("dims")); }},
+      {"flip", [](const Golden& g) { return flip(g.x[0], g.dims("dims")); }},
+      {"roll", [](const Golden& g) { return roll(g.x[0], g.dims("shifts"), g.dims("dims")); }},
+      {"pad", pad_as_pytorch},
+      {"slice",
+       [](const Golden& g) {
+         return slice(g.x[0], 2, g.options.at("start"), g.options.at("stop"), g.options.at("step"));
+       }},
+      {"embedding", [](const Golden& g) { return embedding(g.x[0], *g.index); }},
+      {"gather", [](const Golden& g) { return gather(g.x[0], g.dim(), *g.index); }},
+      {"index_select", [](const Golden& g) { return index_select(g.x[0], g.dim(), *g.index); }},
+  };
+  return ops;
+}
+
+/// Largest error relative to the largest magnitude of the expected tensor; infinite where there is nothing to compare.
+double relative_error(const Tensor& got, const Tensor& expected) {
+  if (!got.defined() || !(got.shape() == expected.shape())) return INFINITY;
+  const auto a = got.to_vector<double>(), b = expected.to_vector<double>();
+  double worst = 0, scale = 1e-300;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double error = std::abs(a[i] - b[i]);
+    if (!(error <= worst)) worst = error;  // NaN stays
+    scale = std::max(scale, std::abs(b[i]));
+  }
+  return worst / scale;
+}
+
+TEST(GoldenOps, ValuesAndGradientsEqualPyTorch) {
+  const SafetensorsReader file(VITRINE_SOURCE_DIR "/tests/golden/ops.safetensors");
+  std::map<std::string, int> cases_of;
+  for (const auto& [name, options] : file.metadata()) {
+    if (name == "torch") continue;  // the version
+    SCOPED_TRACE(name);
+    const std::string op = name.substr(0, name.find('.'));
+    ASSERT_TRUE(ops_by_name().contains(op)) << "the file has an op that this test does not know";
+    ++cases_of[op];
+
+    Tape tape;
+    Golden golden{.x = {}, .index = {}, .target = {}, .options = Json::parse(options)};
+    const auto has = [&](const std::string& suffix) { return file.contains(name + suffix); };
+    for (std::size_t i = 0; has(".x" + std::to_string(i)); ++i) {
+      golden.x.push_back(tape.watch(file.read(name + ".x" + std::to_string(i))));
+    }
+    if (has(".i0")) golden.index = file.read(name + ".i0");
+    if (has(".target")) golden.target = file.read(name + ".target");
+
+    const Tensor y = ops_by_name().at(op)(golden);
+    const double value_error = relative_error(y, file.read(name + ".y"));
+    EXPECT_TRUE(value_error <= 1e-10) << value_error;
+    const Gradients gradients = tape.backward(y, file.read(name + ".dy"));
+    for (std::size_t i = 0; i < golden.x.size(); ++i) {
+      const double error = relative_error(gradients[golden.x[i]], file.read(name + ".g" + std::to_string(i)));
+      EXPECT_TRUE(error <= 1e-10) << "input " << i << ": " << error;
+    }
+  }
+  EXPECT_EQ(cases_of.size(), ops_by_name().size()) << "an op of this test has no case in the file";
+}
+
+}  // namespace
+}  // namespace vitrine
