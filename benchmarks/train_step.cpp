@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
     if (json) {
       const nlohmann::ordered_json result = {
           {"name", "vitrine"},
-          {"version", fmt::format("vitrine {}, OpenBLAS for matrix products", VITRINE_VERSION)},
+          {"version", fmt::format("vitrine {}, oneDNN for matrix products", VITRINE_VERSION)},
           {"batch", images.size(0)},
           {"threads", num_threads()},
           {"warmup", warmup},
