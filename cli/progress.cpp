@@ -55,6 +55,9 @@ void PrintingObserver::batch_done(const Progress& p) {
   const std::string figures = fmt::format("loss {:.4f}  lr {:.2e}  {:.0f} img/s  ETA {}", p.loss, p.learning_rate,
                                           p.images_per_second, clock_time(p.seconds_left));
   if (terminal_) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - bar_drawn_ < std::chrono::milliseconds(100) && p.batch != p.batches) return;
+    bar_drawn_ = now;
     show(fmt::format("epoch {}/{} [{}] {:3}%  {}", p.epoch, p.epochs, bar(p.batch, p.batches),
                      100 * p.batch / p.batches, figures));
     return;

@@ -1,6 +1,7 @@
 // What `vitrine train` shows: a progress bar on a terminal, plain lines elsewhere.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 #include "train/observer.h"
@@ -26,6 +27,7 @@ class PrintingObserver final : public TrainObserver {
   bool terminal_;
   std::int64_t log_interval_;
   std::int64_t last_logged_ = 0;
+  std::chrono::steady_clock::time_point bar_drawn_{};
   std::size_t shown_ = 0;  // width of the line that is to be replaced
 };
 

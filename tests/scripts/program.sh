@@ -63,20 +63,29 @@ printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAA
 refuse 1 "none.png" predict --checkpoint runs/whole none.png
 
 # ---- Stopping and going on ----
-for signal in INT TERM; do
-  rm -rf runs/stopped
-  "$vitrine" train "${small[@]}" --epochs 100000 --experiment stopped >log 2>&1 &
+# begin NAME ARGUMENT...: starts a run that would take forever, and returns when its first epoch is over. Sets `process`.
+begin() {
+  local name=$1
+  shift
+  : >"$name.log"
+  "$vitrine" train "${small[@]}" --epochs 100000 --experiment "$name" "$@" >"$name.log" 2>&1 &
   process=$!
-  for _ in $(seq 200); do
-    if grep -q '^epoch 0: ' log; then break; fi
-    sleep 0.05
+  for _ in $(seq 600); do
+    if grep -q '^epoch 0: ' "$name.log"; then return; fi
+    sleep 0.1
   done
+  fail "$name: no epoch in a minute: $(cat "$name.log")"
+}
+
+for signal in INT TERM; do
+  begin "$signal"
   kill -s "$signal" "$process"
   status=0
   wait "$process" || status=$?
-  [[ $status == $((128 + $(kill -l "$signal"))) ]] || fail "SIG$signal: exit code $status: $(tail -n 3 log)"
-  grep -q '^saved runs/stopped/last.safetensors' log || fail "SIG$signal: $(tail -n 3 log)"
-  grep -q 'go on with: vitrine train --resume runs/stopped$' log || fail "SIG$signal: $(tail -n 3 log)"
+  last=$(tail -n 3 "$signal.log")
+  [[ $status == $((128 + $(kill -l "$signal"))) ]] || fail "SIG$signal: exit code $status: $last"
+  grep -q "^saved runs/$signal/last.safetensors" "$signal.log" || fail "SIG$signal: $last"
+  grep -q "go on with: vitrine train --resume runs/$signal\$" "$signal.log" || fail "SIG$signal: $last"
 done
 "$vitrine" train "${small[@]}" --experiment parts --max-steps 3 >/dev/null
 "$vitrine" train --resume runs/parts --max-steps 0 >log
@@ -84,12 +93,7 @@ grep -q '^resumed: epoch 0, batch 3, update 3 of runs/parts/last.safetensors' lo
 cmp runs/whole/model.safetensors runs/parts/model.safetensors || fail "the resumed run ended with other weights"
 
 # ---- kill -9 at any moment leaves files that can be read ----
-"$vitrine" train "${small[@]}" --epochs 100000 --recovery-interval 1 --experiment killed >log 2>&1 &
-process=$!
-for _ in $(seq 200); do
-  if grep -q '^epoch 0: ' log; then break; fi
-  sleep 0.05
-done
+begin killed --recovery-interval 1
 kill -9 "$process"
 wait "$process" 2>/dev/null || true
 "$vitrine" train --resume runs/killed --epochs 100000 --max-steps 1 >log || fail "after kill -9: $(cat log)"
