@@ -19,11 +19,11 @@ using OptionalTensor = std::optional<Tensor>;
 
 // ---- Arithmetic with broadcasting (ops/binary.cu); add, sub, mul also for i32 and i64 ----
 
-Tensor add(const Tensor& a, const Tensor& b);      // y = a + b            da = dy, db = dy, summed over broadcast dims
-Tensor sub(const Tensor& a, const Tensor& b);      // y = a - b            da = dy, db = -dy
-Tensor mul(const Tensor& a, const Tensor& b);      // y = a b              da = dy b, db = dy a
-Tensor div(const Tensor& a, const Tensor& b);      // y = a / b            da = dy / b, db = -dy y / b
-Tensor pow(const Tensor& a, const Tensor& b);      // y = a^b, a >= 0      da = dy b a^(b-1), db = dy y log a (0 where a = 0)
+Tensor add(const Tensor& a, const Tensor& b);  // y = a + b            da = dy, db = dy, summed over broadcast dims
+Tensor sub(const Tensor& a, const Tensor& b);  // y = a - b            da = dy, db = -dy
+Tensor mul(const Tensor& a, const Tensor& b);  // y = a b              da = dy b, db = dy a
+Tensor div(const Tensor& a, const Tensor& b);  // y = a / b            da = dy / b, db = -dy y / b
+Tensor pow(const Tensor& a, const Tensor& b);  // y = a^b, a >= 0      da = dy b a^(b-1), db = dy y log a (0 at a = 0)
 Tensor maximum(const Tensor& a, const Tensor& b);  // y = max(a, b)        dy goes to the larger, half to each at a tie
 Tensor minimum(const Tensor& a, const Tensor& b);  // y = min(a, b)        dy goes to the smaller, half to each at a tie
 /// y = condition ? a : b. Exactly 0 reaches the branch not taken, whatever is in it (NaN does not leak).
@@ -79,9 +79,9 @@ Tensor softplus(const Tensor& x);    // y = ln(1 + e^x)      dx = dy sigmoid(x)
 Tensor relu(const Tensor& x);        // y = max(x, 0)        dx = dy (x > 0)
 Tensor erf(const Tensor& x);         // y = erf x            dx = dy 2/sqrt(pi) e^(-x^2)
 Tensor clamp(const Tensor& x, double low, double high);  // y = min(max(x, low), high)   dx = dy (low <= x <= high)
-Tensor floor(const Tensor& x);       // dx = 0
-Tensor ceil(const Tensor& x);        // dx = 0
-Tensor round(const Tensor& x);       // half to even; dx = 0
+Tensor floor(const Tensor& x);                           // dx = 0
+Tensor ceil(const Tensor& x);                            // dx = 0
+Tensor round(const Tensor& x);                           // half to even; dx = 0
 
 // ---- GELU (ops/gelu.cu). Hendrycks and Gimpel 2016 ----
 
@@ -167,9 +167,9 @@ Tensor unsqueeze(const Tensor& x, int dim);
 Tensor squeeze(const Tensor& x, int dim);  // the dim must have size 1
 /// x[start : stop : step] along `dim`; negative start and stop count from the end; step >= 1.
 Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t stop, std::int64_t step = 1);
-Tensor select(const Tensor& x, int dim, std::int64_t index);  // one index; the dim disappears
+Tensor select(const Tensor& x, int dim, std::int64_t index);             // one index; the dim disappears
 std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim);  // pieces of `size`, the last may be smaller
-Tensor contiguous(const Tensor& x);  // row-major copy where needed
+Tensor contiguous(const Tensor& x);                                      // row-major copy where needed
 Tensor cast(const Tensor& x, DType dtype);  // copies; between floating dtypes dx = dy cast back, else no gradient
 Tensor to(const Tensor& x, Device device);  // copies where needed; dx = dy moved back
 
@@ -188,7 +188,7 @@ Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value 
 /// y[..., i, ...] = x[..., index[..., i, ...], ...] along dim; index has x's rank and fits in its other dims.
 Tensor gather(const Tensor& x, int dim, const Tensor& index);
 Tensor index_select(const Tensor& x, int dim, const Tensor& index);  // index (n): rows of dim, repeats allowed
-Tensor embedding(const Tensor& weight, const Tensor& index);  // weight (V, D), index (...) -> (..., D)
+Tensor embedding(const Tensor& weight, const Tensor& index);         // weight (V, D), index (...) -> (..., D)
 Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype = DType::f32);  // (...) -> (..., classes)
 
 }  // namespace vitrine

@@ -13,7 +13,7 @@ struct OpCheck {
   int cases = 0;  // checks made: cases times layouts
   int failed = 0;
   double worst_relative_error = 0;  // NaN counts as infinity
-  std::string where = {};                // the case, the layout and the entry of the worst error
+  std::string where = {};           // the case, the layout and the entry of the worst error
 };
 
 /// Full-Jacobian gradient check in f64 of every case in every layout: row-major, transposed, stepped slice, expanded, the
