@@ -72,32 +72,6 @@ class Comparison {
   GradcheckReport report_;
 };
 
-/// The gradient of each variable for the output element `row`, as flat vectors; zeros where the output does not depend.
-using BackwardRow = std::function<std::vector<std::vector<double>>(std::int64_t row)>;
-
-GradcheckReport compare_jacobians(const std::function<Tensor()>& function, std::vector<Variable>& variables,
-                                  const BackwardRow& backward_row, const Shape& output_shape,
-                                  const GradcheckOptions& options) {
-  Comparison comparison(options);
-  const std::int64_t outputs = element_count(output_shape);
-  std::vector<std::vector<std::vector<double>>> rows;
-  for (std::int64_t row = 0; row < outputs; ++row) rows.push_back(backward_row(row));
-  for (std::size_t v = 0; v < variables.size(); ++v) {
-    for (std::int64_t element = 0; element < variables[v].value.numel(); ++element) {
-      const std::vector<double> column = numeric_column(function, variables[v].value, element, options.step);
-      VT_CHECK(static_cast<std::int64_t>(column.size()) == outputs,
-               "gradcheck: the function returned {} elements, then {}, expected the same shape on every call", outputs,
-               column.size());
-      for (std::int64_t row = 0; row < outputs; ++row) {
-        const auto i = static_cast<std::size_t>(row);
-        comparison.entry(rows[i][v][static_cast<std::size_t>(element)], column[i], variables[v], element, row,
-                         output_shape);
-      }
-    }
-  }
-  return comparison.report();
-}
-
 /// One-hot gradient of the output: 1 at `row`, else 0.
 Tensor unit_gradient(const Shape& shape, std::int64_t row) {
   Tensor dy = zeros(shape, DType::f64);
@@ -109,8 +83,45 @@ std::vector<double> flat_or_zeros(const Tensor& gradient, std::int64_t count) {
   return gradient.defined() ? gradient.to_vector<double>() : std::vector<double>(static_cast<std::size_t>(count), 0.0);
 }
 
-void check_output(const Tensor& output) {
+/// The gradient of the v-th variable, taken out of what backward returned.
+using GradientOf = std::function<Tensor(const Gradients& gradients, std::size_t v)>;
+
+/// The backward Jacobian by rows: entry [row][v] is the gradient of variable v for the output element `row`.
+std::vector<std::vector<std::vector<double>>> backward_jacobian(Tape& tape, const Tensor& output,
+                                                                const std::vector<Variable>& variables,
+                                                                const GradientOf& gradient_of) {
+  std::vector<std::vector<std::vector<double>>> rows(static_cast<std::size_t>(output.numel()));
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const Tensor dy = unit_gradient(output.shape(), static_cast<std::int64_t>(row));
+    const Gradients gradients = tape.tracks(output) ? tape.backward(output, dy, {.retain = true}) : Gradients();
+    for (std::size_t v = 0; v < variables.size(); ++v) {
+      rows[row].push_back(flat_or_zeros(gradient_of(gradients, v), variables[v].value.numel()));
+    }
+  }
+  return rows;
+}
+
+/// Compares the Jacobian of `output`, recorded on `tape`, with differences of `function`, which computes it again.
+GradcheckReport compare_jacobians(Tape& tape, const Tensor& output, const std::function<Tensor()>& function,
+                                  std::vector<Variable>& variables, const GradientOf& gradient_of,
+                                  const GradcheckOptions& options) {
   VT_CHECK(output.dtype() == DType::f64, "gradcheck: the function returned {}, expected f64", name_of(output.dtype()));
+  const auto rows = backward_jacobian(tape, output, variables, gradient_of);
+  const PauseRecording pause;
+  Comparison comparison(options);
+  for (std::size_t v = 0; v < variables.size(); ++v) {
+    for (std::int64_t element = 0; element < variables[v].value.numel(); ++element) {
+      const std::vector<double> column = numeric_column(function, variables[v].value, element, options.step);
+      VT_CHECK(column.size() == rows.size(),
+               "gradcheck: the function returned {} elements, then {}, expected the same shape on every call",
+               rows.size(), column.size());
+      for (std::size_t row = 0; row < rows.size(); ++row) {
+        comparison.entry(rows[row][v][static_cast<std::size_t>(element)], column[row], variables[v], element,
+                         static_cast<std::int64_t>(row), output.shape());
+      }
+    }
+  }
+  return comparison.report();
 }
 
 }  // namespace
@@ -132,20 +143,9 @@ GradcheckReport check_gradients(const TensorFunction& function, const std::vecto
   std::vector<Tensor> leaves = arguments;
   for (const std::size_t p : positions) leaves[p] = tape.watch(arguments[p]);
   const Tensor output = function(leaves);
-  check_output(output);
-  const auto backward_row = [&](std::int64_t row) {
-    std::vector<std::vector<double>> gradients;
-    const bool depends = tape.tracks(output);
-    const Gradients grads =
-        depends ? tape.backward(output, unit_gradient(output.shape(), row), {.retain = true}) : Gradients();
-    for (const std::size_t p : positions) gradients.push_back(flat_or_zeros(grads[leaves[p]], leaves[p].numel()));
-    return gradients;
-  };
-  const auto evaluate = [&] {
-    const PauseRecording pause;
-    return function(arguments);
-  };
-  return compare_jacobians(evaluate, variables, backward_row, output.shape(), options);
+  return compare_jacobians(
+      tape, output, [&] { return function(arguments); }, variables,
+      [&](const Gradients& gradients, std::size_t v) { return gradients[leaves[positions[v]]]; }, options);
 }
 
 GradcheckReport check_parameter_gradients(const std::function<Tensor()>& function,
@@ -159,22 +159,9 @@ GradcheckReport check_parameter_gradients(const std::function<Tensor()>& functio
   }
   Tape tape;
   const Tensor output = function();
-  check_output(output);
-  const auto backward_row = [&](std::int64_t row) {
-    std::vector<std::vector<double>> gradients;
-    const bool depends = tape.tracks(output);
-    const Gradients grads =
-        depends ? tape.backward(output, unit_gradient(output.shape(), row), {.retain = true}) : Gradients();
-    for (const NamedParameter& named : parameters) {
-      gradients.push_back(flat_or_zeros(grads[*named.parameter], named.parameter->value().numel()));
-    }
-    return gradients;
-  };
-  const auto evaluate = [&] {
-    const PauseRecording pause;
-    return function();
-  };
-  return compare_jacobians(evaluate, variables, backward_row, output.shape(), options);
+  return compare_jacobians(
+      tape, output, function, variables,
+      [&](const Gradients& gradients, std::size_t v) { return gradients[*parameters[v].parameter]; }, options);
 }
 
 }  // namespace vitrine

@@ -29,6 +29,22 @@ inline void expect_near(const Tensor& actual, const Values& expected, double bou
   }
 }
 
+/// Largest error relative to the largest magnitude that is expected; infinite where shapes differ, nothing is defined or
+/// something is NaN. Single entries may be zero in exact arithmetic, so they are not compared one by one.
+inline double relative_error(const Tensor& got, const Tensor& expected) {
+  if (!got.defined() || !(got.shape() == expected.shape())) return INFINITY;
+  const Values a = cast_data(got, DType::f64).to_vector<double>(),
+               b = cast_data(expected, DType::f64).to_vector<double>();
+  double worst = 0, scale = 1e-300;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double error = std::abs(a[i] - b[i]);
+    if (std::isnan(error)) return INFINITY;
+    worst = std::max(worst, error);
+    scale = std::max(scale, std::abs(b[i]));
+  }
+  return worst / scale;
+}
+
 /// The message of the Error that `call` throws, or "" where it throws none.
 template <class Call>
 std::string error_of(Call call) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "ops/ops.h"
+#include "tests/expectations.h"
 #include "train/safetensors.h"
 
 namespace vitrine {
@@ -128,17 +129,12 @@ const std::map<std::string, Op>& ops_by_name() {
   return ops;
 }
 
-/// Largest error relative to the largest magnitude of the expected tensor; infinite where there is nothing to compare.
-double relative_error(const Tensor& got, const Tensor& expected) {
-  if (!got.defined() || !(got.shape() == expected.shape())) return INFINITY;
-  const auto a = got.to_vector<double>(), b = expected.to_vector<double>();
-  double worst = 0, scale = 1e-300;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double error = std::abs(a[i] - b[i]);
-    if (!(error <= worst)) worst = error;  // NaN stays
-    scale = std::max(scale, std::abs(b[i]));
-  }
-  return worst / scale;
+TEST(GoldenOps, AComparisonWithNanOrAnotherShapeFails) {
+  const Tensor expected = vector_of({1, 2, 3});
+  EXPECT_TRUE(std::isinf(relative_error(vector_of({NAN, 2, 3}), expected)));
+  EXPECT_TRUE(std::isinf(relative_error(vector_of({1, 2}), expected)));
+  EXPECT_TRUE(std::isinf(relative_error(Tensor(), expected)));
+  EXPECT_EQ(relative_error(vector_of({1, 2, 6}), expected), 1);
 }
 
 TEST(GoldenOps, ValuesAndGradientsEqualPyTorch) {

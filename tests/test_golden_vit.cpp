@@ -5,23 +5,11 @@
 
 #include "models/vit.h"
 #include "ops/ops.h"
+#include "tests/expectations.h"
 #include "train/safetensors.h"
 
 namespace vitrine {
 namespace {
-
-/// Largest error relative to the largest magnitude of the expected tensor.
-double relative_error(const Tensor& got, const Tensor& expected) {
-  if (!got.defined() || !(got.shape() == expected.shape())) return INFINITY;
-  const auto a = cast_data(got, DType::f64).to_vector<double>(), b = expected.to_vector<double>();
-  double worst = 0, scale = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double error = std::abs(a[i] - b[i]);
-    if (!(error <= worst)) worst = error;  // NaN stays
-    scale = std::max(scale, std::abs(b[i]));
-  }
-  return worst / scale;
-}
 
 void compare_with_timm(const std::string& file_name, const ViTConfig& config, DType dtype, double bound) {
   const auto file = read_safetensors(VITRINE_SOURCE_DIR "/tests/golden/" + file_name);
