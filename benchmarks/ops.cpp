@@ -20,13 +20,17 @@ struct Peak {
   double bytes = 0;  // a second: a copy too large for the caches, bytes read plus bytes written
 };
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 template <class Work>
 double shortest_seconds(int repetitions, const Work& work) {
   double shortest = 1e300;
   for (int i = 0; i < repetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
     work();
-    shortest = std::min(shortest, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    shortest = std::min(shortest, seconds_since(start));
   }
   return shortest;
 }
@@ -41,7 +45,7 @@ Peak measure_peak() {
   return {2.0 * side * side * side / product, 8.0 * count / copy};
 }
 
-/// One op of the table. The counters are rates, so the library divides them by the time that it measured.
+/// One op of the table. The rates are plain numbers, from the time of the whole loop.
 void time_row(benchmark::State& state, const OpRow& row, const Peak& peak) {
   const OpCheck check = check_op_values(row, DType::f32);
   if (check.failed > 0) {
@@ -49,12 +53,13 @@ void time_row(benchmark::State& state, const OpRow& row, const Peak& peak) {
     return;
   }
   const OpBenchmark work = row.benchmark();
+  const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) benchmark::DoNotOptimize(work.call(work.inputs).raw_data());
-  using benchmark::Counter;
-  if (work.flops > 0) state.counters["GFLOP/s"] = Counter(work.flops / 1e9, Counter::kIsIterationInvariantRate);
-  if (work.flops == 0) state.counters["GB/s"] = Counter(work.bytes / 1e9, Counter::kIsIterationInvariantRate);
-  const double share = work.flops > 0 ? work.flops / peak.flops : work.bytes / peak.bytes;
-  state.counters["% of peak"] = Counter(100 * share, Counter::kIsIterationInvariantRate);
+  const double seconds = seconds_since(start) / static_cast<double>(state.iterations());
+  const bool by_flops = work.flops > 0;
+  const double rate = (by_flops ? work.flops : work.bytes) / seconds;
+  state.counters[by_flops ? "GFLOP/s" : "GB/s"] = rate / 1e9;
+  state.counters["% of peak"] = 100 * rate / (by_flops ? peak.flops : peak.bytes);
 }
 
 }  // namespace
