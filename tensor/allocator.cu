@@ -10,6 +10,7 @@
 
 #include "tensor/error.h"
 #include "tensor/launch.h"
+#include "tensor/poison.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -72,6 +73,8 @@ class Cache {
     if (!block) throw out_of_memory(bytes);
     statistics_.in_use += size;
     statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
+    forbid_access(block, size);
+    allow_access(block, bytes);
     return block;
   }
 
@@ -80,6 +83,7 @@ class Cache {
     const std::size_t size = size_class(bytes);
     statistics_.in_use -= size;
     statistics_.cached += size;
+    forbid_access(block, size);
     free_[size].push_back(block);
   }
 

@@ -1,0 +1,262 @@
+// The runtime API of the played GPU: memory that is closed while no kernel runs, streams without concurrency, launches.
+#include <sys/mman.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "cuda_runtime.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
+
+struct host_cuda_stream {};
+struct host_cuda_event {
+  std::chrono::steady_clock::time_point time;
+};
+
+namespace host_cuda {
+namespace {
+
+std::recursive_mutex one_at_a_time;
+cudaError_t last_error = cudaSuccess;
+
+cudaError_t result(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+/// One range of addresses, reserved at the start and filled from the bottom; freed pieces are used again.
+class DeviceMemory {
+ public:
+  DeviceMemory() {
+    void* base = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) std::abort();
+    base_ = static_cast<char*>(base);
+  }
+
+  void* allocate(std::size_t bytes) {
+    std::size_t size = (bytes + alignment - 1) / alignment * alignment + redzone;
+    if (in_use_ + size > total_) return nullptr;
+    char* block = take(size);
+    if (!block) return nullptr;
+    in_use_ += size;
+    used_[block] = size;
+    ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+    ASAN_POISON_MEMORY_REGION(block + bytes, size - bytes);
+    return block;
+  }
+
+  bool free(void* address) {
+    const auto found = used_.find(static_cast<char*>(address));
+    if (found == used_.end()) return false;
+    ASAN_POISON_MEMORY_REGION(found->first, found->second);
+    in_use_ -= found->second;
+    free_.emplace(found->second, found->first);
+    used_.erase(found);
+    return true;
+  }
+
+  void open() {
+    if (open_count_++ == 0) protect(PROT_READ | PROT_WRITE);
+  }
+  void close() {
+    if (--open_count_ == 0) protect(PROT_NONE);
+  }
+  bool holds(const void* address) const { return address >= base_ && address < base_ + reserved; }
+  std::size_t total() const { return total_; }
+  std::size_t in_use() const { return in_use_; }
+  void set_total(std::size_t bytes) { total_ = bytes; }
+
+ private:
+  static constexpr std::size_t reserved = std::size_t{64} << 30, alignment = 256, redzone = 256, page = 4096;
+
+  /// The smallest freed piece that is large enough and at most twice as large, or new memory.
+  char* take(std::size_t& size) {
+    const auto found = free_.lower_bound(size);
+    if (found != free_.end() && found->first <= 2 * size) {
+      char* block = found->second;
+      size = found->first;
+      free_.erase(found);
+      return block;
+    }
+    if (top_ + size > reserved) return nullptr;
+    char* block = base_ + top_;
+    top_ += size;
+    if (open_count_ > 0) protect(PROT_READ | PROT_WRITE);
+    return block;
+  }
+
+  void protect(int rights) {
+    if (top_ > 0 && mprotect(base_, (top_ + page - 1) / page * page, rights) != 0) std::abort();
+  }
+
+  char* base_ = nullptr;
+  std::size_t top_ = 0, in_use_ = 0, total_ = std::size_t{8} << 30;
+  int open_count_ = 0;
+  std::map<char*, std::size_t> used_;
+  std::multimap<std::size_t, char*> free_;
+};
+
+DeviceMemory& device_memory() {
+  static auto& memory = *new DeviceMemory();
+  return memory;
+}
+
+std::map<const void*, int>& shared_limits() {
+  static auto& limits = *new std::map<const void*, int>();
+  return limits;
+}
+
+constexpr int most_shared_bytes = 227 * 1024, shared_bytes_without_asking = 48 * 1024;
+
+/// True if a GPU would accept the launch.
+bool is_valid(const cudaLaunchConfig_t& config, const void* kernel) {
+  const auto volume = [](dim3 d) { return std::uint64_t{d.x} * d.y * d.z; };
+  const dim3 grid = config.gridDim, block = config.blockDim;
+  const bool sizes = volume(block) >= 1 && volume(block) <= 1024 && block.z <= 64 && volume(grid) >= 1 &&
+                     grid.x <= 0x7FFFFFFFu && grid.y <= 65535 && grid.z <= 65535;
+  const auto limit = shared_limits().find(kernel);
+  const int allowed = std::max(shared_bytes_without_asking, limit == shared_limits().end() ? 0 : limit->second);
+  return sizes && config.dynamicSmemBytes <= static_cast<std::size_t>(allowed);
+}
+
+}  // namespace
+
+DeviceMemoryOpen::DeviceMemoryOpen() {
+  one_at_a_time.lock();
+  device_memory().open();
+}
+DeviceMemoryOpen::~DeviceMemoryOpen() {
+  device_memory().close();
+  one_at_a_time.unlock();
+}
+
+bool is_device_memory(const void* address) { return device_memory().holds(address); }
+void set_device_memory(std::size_t bytes) { device_memory().set_total(bytes); }
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body) {
+  if (!is_valid(config, kernel)) return result(cudaErrorInvalidConfiguration);
+  const DeviceMemoryOpen open;
+  run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, body);
+  return cudaSuccess;
+}
+
+}  // namespace host_cuda
+
+using host_cuda::device_memory;
+using host_cuda::result;
+using Lock = std::lock_guard<std::recursive_mutex>;
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+  }
+  return "unrecognized error code";
+}
+cudaError_t cudaGetLastError() { return std::exchange(host_cuda::last_error, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return host_cuda::last_error; }
+
+cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) { return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      return *value = 2, cudaSuccess;  // few, so that loops over a grid go round
+    case cudaDevAttrComputeCapabilityMajor:
+      return *value = 8, cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      return *value = 0, cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      return *value = host_cuda::most_shared_bytes, cudaSuccess;
+  }
+  return result(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaMalloc(void** block, std::size_t bytes) {
+  const Lock lock(host_cuda::one_at_a_time);
+  *block = device_memory().allocate(bytes);
+  return result(*block ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFree(void* block) {
+  const Lock lock(host_cuda::one_at_a_time);
+  return result(!block || device_memory().free(block) ? cudaSuccess : cudaErrorInvalidValue);
+}
+cudaError_t cudaHostAlloc(void** block, std::size_t bytes, unsigned) {
+  *block = std::malloc(bytes);
+  return result(*block ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFreeHost(void* block) { return std::free(block), cudaSuccess; }
+
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  const Lock lock(host_cuda::one_at_a_time);
+  *total = device_memory().total();
+  *free = *total - device_memory().in_use();
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  const bool to_device = host_cuda::is_device_memory(target), from_device = host_cuda::is_device_memory(source);
+  const bool fits = kind == cudaMemcpyDefault || kind == (from_device ? 2 : 0) + (to_device ? 1 : 0);
+  if (!fits) return result(cudaErrorInvalidValue);
+  const host_cuda::DeviceMemoryOpen open;
+  std::memmove(target, source, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t) {
+  if (!host_cuda::is_device_memory(target)) return result(cudaErrorInvalidValue);
+  const host_cuda::DeviceMemoryOpen open;
+  std::memset(target, value, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return *stream = new host_cuda_stream(), cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  return *event = new host_cuda_event(), cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  event->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  if (value > host_cuda::most_shared_bytes) return result(cudaErrorInvalidValue);
+  const Lock lock(host_cuda::one_at_a_time);
+  host_cuda::shared_limits()[kernel] = value;
+  return cudaSuccess;
+}
