@@ -4,16 +4,27 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "autograd/tape.h"
 
 namespace vitrine {
 namespace {
 
-/// A leaf whose elements the check moves: its name for messages and the memory that the function reads.
+/// A leaf whose elements the check moves.
 struct Variable {
-  std::string name;
-  Tensor value;  // f64, row-major
+  std::string name;  // for messages
+  Tensor value;      // f64, row-major: what the function reads, on any device
+  Tensor on_cpu;     // the same numbers; the same memory where `value` is on the CPU
+
+  Variable(std::string name_, Tensor value_)
+      : name(std::move(name_)), value(std::move(value_)), on_cpu(to_device(value, cpu)) {}
+
+  double get(std::int64_t element) const { return on_cpu.data<double>()[element]; }
+  void set(std::int64_t element, double x) {
+    on_cpu.data<double>()[element] = x;
+    if (!value.device().is_cpu()) copy_into(value, on_cpu);
+  }
 };
 
 Dims unravel(std::int64_t position, const Shape& shape) {
@@ -26,17 +37,16 @@ Dims unravel(std::int64_t position, const Shape& shape) {
 }
 
 /// Column `element` of the numeric Jacobian: the derivative of every output element with respect to one input element.
-std::vector<double> numeric_column(const std::function<Tensor()>& function, Tensor& value, std::int64_t element,
+std::vector<double> numeric_column(const std::function<Tensor()>& function, Variable& variable, std::int64_t element,
                                    double step) {
-  double& slot = value.data<double>()[element];
-  const double centre = slot;
+  const double centre = variable.get(element);
   const auto outputs_at = [&](double offset) {
-    slot = centre + offset;
+    variable.set(element, centre + offset);
     return function().to_vector<double>();
   };
   const auto plus2 = outputs_at(2 * step), plus1 = outputs_at(step);
   const auto minus1 = outputs_at(-step), minus2 = outputs_at(-2 * step);
-  slot = centre;
+  variable.set(element, centre);
   std::vector<double> column(plus1.size());
   for (std::size_t i = 0; i < column.size(); ++i) {
     column[i] = (8 * (plus1[i] - minus1[i]) - (plus2[i] - minus2[i])) / (12 * step);
@@ -73,10 +83,10 @@ class Comparison {
 };
 
 /// One-hot gradient of the output: 1 at `row`, else 0.
-Tensor unit_gradient(const Shape& shape, std::int64_t row) {
-  Tensor dy = zeros(shape, DType::f64);
+Tensor unit_gradient(const Tensor& output, std::int64_t row) {
+  Tensor dy = zeros(output.shape(), DType::f64);
   dy.data<double>()[row] = 1;
-  return dy;
+  return to_device(dy, output.device());
 }
 
 std::vector<double> flat_or_zeros(const Tensor& gradient, std::int64_t count) {
@@ -92,7 +102,7 @@ std::vector<std::vector<std::vector<double>>> backward_jacobian(Tape& tape, cons
                                                                 const GradientOf& gradient_of) {
   std::vector<std::vector<std::vector<double>>> rows(static_cast<std::size_t>(output.numel()));
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const Tensor dy = unit_gradient(output.shape(), static_cast<std::int64_t>(row));
+    const Tensor dy = unit_gradient(output, static_cast<std::int64_t>(row));
     const Gradients gradients = tape.tracks(output) ? tape.backward(output, dy, {.retain = true}) : Gradients();
     for (std::size_t v = 0; v < variables.size(); ++v) {
       rows[row].push_back(flat_or_zeros(gradient_of(gradients, v), variables[v].value.numel()));
@@ -111,7 +121,7 @@ GradcheckReport compare_jacobians(Tape& tape, const Tensor& output, const std::f
   Comparison comparison(options);
   for (std::size_t v = 0; v < variables.size(); ++v) {
     for (std::int64_t element = 0; element < variables[v].value.numel(); ++element) {
-      const std::vector<double> column = numeric_column(function, variables[v].value, element, options.step);
+      const std::vector<double> column = numeric_column(function, variables[v], element, options.step);
       VT_CHECK(column.size() == rows.size(),
                "gradcheck: the function returned {} elements, then {}, expected the same shape on every call",
                rows.size(), column.size());
@@ -135,7 +145,7 @@ GradcheckReport check_gradients(const TensorFunction& function, const std::vecto
     arguments.push_back(clone(inputs[i]));
     if (inputs[i].dtype() != DType::f64) continue;
     positions.push_back(i);
-    variables.push_back({fmt::format("x{}", i), arguments.back()});
+    variables.emplace_back(fmt::format("x{}", i), arguments.back());
   }
   VT_CHECK(!variables.empty(), "gradcheck: no input is f64, expected at least one");
 
@@ -155,7 +165,7 @@ GradcheckReport check_parameter_gradients(const std::function<Tensor()>& functio
     const Tensor& value = named.parameter->value();
     VT_CHECK(value.dtype() == DType::f64 && value.is_contiguous(),
              "gradcheck: parameter {} is {}, expected f64, row-major", named.name, name_of(value.dtype()));
-    variables.push_back({named.name, value});
+    variables.emplace_back(named.name, value);
   }
   Tape tape;
   const Tensor output = function();

@@ -33,7 +33,7 @@ struct GradcheckReport {
 };
 
 /// Checks d function / d inputs. Inputs that are not f64 (indices, masks) are passed through unchecked; at least one must
-/// be f64. The function sees row-major copies; to check another layout, take the view inside it:
+/// be f64; they may be on any device. The function sees row-major copies; to check another layout, take the view inside it:
 ///   check_gradients([](const auto& x) { return gelu(transpose(x[0])); }, {x});
 GradcheckReport check_gradients(const TensorFunction& function, const std::vector<Tensor>& inputs,
                                 GradcheckOptions options = {});

@@ -10,12 +10,13 @@
 #include "cli/commands.h"
 #include "tests/op_drivers.h"
 #include "train/file.h"
+#include "train/setup.h"
 
 namespace vitrine {
 namespace {
 
 struct CheckOptions {
-  std::string pattern = "*", json;
+  std::string pattern = "*", json, device = "cpu";
 };
 
 /// The differentiable ops whose name matches.
@@ -32,12 +33,13 @@ int run_gradcheck(const CheckOptions& options) {
   if (rows.empty()) {
     throw UsageError(fmt::format("'{}' matches no differentiable op; `vitrine gradcheck` lists them", options.pattern));
   }
+  const Device device = open_device(options.device);
   auto json = nlohmann::ordered_json::array();
   int failed_ops = 0, cases = 0;
   double worst = 0;
   fmt::print("{:<22} {:>6} {:>7}  {:>10}  where\n", "op", "cases", "failed", "worst");
   for (const OpRow* row : rows) {
-    const OpCheck check = check_op_gradients(*row);
+    const OpCheck check = check_op_gradients(*row, device);
     // A row without a single comparison proves nothing.
     const bool failed = check.failed > 0 || check.cases == 0 || !(check.worst_relative_error >= 0);
     failed_ops += failed;
@@ -64,6 +66,7 @@ void add_gradcheck(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand("gradcheck", "check gradients of ops against finite differences");
   const auto options = std::make_shared<CheckOptions>();
   command->add_option("pattern", options->pattern, "names of ops, with * and ?")->type_name("PATTERN");
+  command->add_option("--device", options->device, "cpu or cuda")->capture_default_str();
   command->add_option("--json", options->json, "also write the figures to this file")->type_name("FILE");
   command->callback([options, &exit_code] { exit_code = run_gradcheck(*options); });
 }

@@ -59,22 +59,25 @@ Tensors back_to_f64(const Tensors& inputs) {
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
-  const Tensor left = contiguous_data(a), right = contiguous_data(b);
+  const Tensor left = to_device(contiguous_data(a), cpu), right = to_device(contiguous_data(b), cpu);
   const auto bytes = static_cast<std::size_t>(left.numel()) * size_of(left.dtype());
   return bytes == 0 || std::memcmp(left.raw_data(), right.raw_data(), bytes) == 0;
 }
 
-/// The output of a case and the gradients of its floating inputs for dy = 1.
-Tensors value_and_gradients(const OpCase& op_case, const Tensors& inputs, bool differentiable) {
+/// The output of a call and the gradients of its floating inputs, for an output gradient of whole numbers between -2 and 2,
+/// which every dtype holds.
+Tensors value_and_gradients(const std::function<Tensor(const Tensors&)>& call, const Tensors& inputs,
+                            bool differentiable) {
   Tape tape;
   Tensors leaves = inputs;
   for (Tensor& leaf : leaves) {
     if (is_floating(leaf.dtype())) leaf = tape.watch(leaf);
   }
-  const Tensor y = op_case.call(leaves);
+  const Tensor y = call(leaves);
   Tensors results{y};
   if (!differentiable || !tape.tracks(y)) return results;
-  const Gradients grads = tape.backward(y, ones(y.shape(), y.dtype()));
+  const Tensor dy = to_device(cast_data(test_indices(y.shape(), 5, 11), y.dtype()), y.device()) - 2.0;
+  const Gradients grads = tape.backward(y, dy);
   for (const Tensor& leaf : leaves) {
     if (const Tensor gradient = grads[leaf]; gradient.defined()) results.push_back(gradient);
   }
@@ -82,6 +85,12 @@ Tensors value_and_gradients(const OpCase& op_case, const Tensors& inputs, bool d
 }
 
 }  // namespace
+
+Tensors moved(const Tensors& inputs, Device device) {
+  Tensors result;
+  for (const Tensor& input : inputs) result.push_back(to_device(input, device));
+  return result;
+}
 
 OpCheck check_op_values(const OpRow& row, DType dtype) {
   Tally tally(row.op);
@@ -109,21 +118,43 @@ OpCheck check_op_layouts(const OpRow& row) {
   return tally.result();
 }
 
-OpCheck check_op_determinism(const OpRow& row) {
+OpCheck check_op_determinism(const OpRow& row, Device device) {
   Tally tally(row.op);
   const int threads_before = num_threads();
   for (const OpCase& op_case : row.cases()) {
-    const Tensors inputs = cast_floating(op_case.inputs, DType::f32);
-    const Tensors expected = value_and_gradients(op_case, inputs, row.differentiable);
+    const Tensors inputs = moved(cast_floating(op_case.inputs, DType::f32), device);
+    const Tensors expected = value_and_gradients(op_case.call, inputs, row.differentiable);
     for (const int threads : {threads_before, 1, 2, 3}) {
       set_num_threads(threads);
-      const Tensors actual = value_and_gradients(op_case, inputs, row.differentiable);
+      const Tensors actual = value_and_gradients(op_case.call, inputs, row.differentiable);
       bool same = actual.size() == expected.size();
       for (std::size_t i = 0; same && i < actual.size(); ++i) same = same_bits(actual[i], expected[i]);
       tally.add(same ? 0 : std::numeric_limits<double>::infinity(), 0,
                 fmt::format("{}, {} threads", op_case.name, threads));
     }
     set_num_threads(threads_before);
+  }
+  return tally.result();
+}
+
+OpCheck check_op_device(const OpRow& row, DType dtype, Device device) {
+  Tally tally(row.op);
+  double bound = 1e-10;
+  if (dtype == DType::f32) bound = row.f32_tolerance;
+  if (dtype == DType::bf16) bound = 0x1p-7 + row.f32_tolerance;
+  for (const OpCase& op_case : row.cases()) {
+    for (const Layout& layout : layouts_for(cast_floating(op_case.inputs, dtype))) {
+      const auto call = [&](const Tensors& bases) { return op_case.call(layout.view(bases)); };
+      const Tensors expected = value_and_gradients(call, back_to_f64(layout.bases), row.differentiable);
+      const Tensors actual = value_and_gradients(call, moved(layout.bases, device), row.differentiable);
+      const std::string where = fmt::format("{}, {}", op_case.name, layout.name);
+      tally.add(actual.size() == expected.size() ? 0 : std::numeric_limits<double>::infinity(), 0, where);
+      for (std::size_t i = 0; i < std::min(actual.size(), expected.size()); ++i) {
+        const bool is_gradient = i > 0;  // a gradient adds up what many outputs hand back
+        tally.add(worst_error(to_device(actual[i], cpu), expected[i]), is_gradient ? 10 * bound : bound,
+                  is_gradient ? fmt::format("{}, gradient {}", where, i - 1) : where);
+      }
+    }
   }
   return tally.result();
 }

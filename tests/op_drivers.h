@@ -7,6 +7,9 @@
 
 namespace vitrine {
 
+/// Copies of the inputs on another device.
+Tensors moved(const Tensors& inputs, Device device);
+
 /// The outcome of one kind of check on one row.
 struct OpCheck {
   std::string op = {};
@@ -18,7 +21,7 @@ struct OpCheck {
 
 /// Full-Jacobian gradient check in f64 of every case in every layout: row-major, transposed, stepped slice, expanded, the
 /// same tensor twice, and output gradients that are transposed, sliced and expanded.
-OpCheck check_op_gradients(const OpRow& row);
+OpCheck check_op_gradients(const OpRow& row, Device device = cpu);
 
 /// The gradient of the gradient, through nested tapes, by the same finite differences.
 OpCheck check_op_second_derivatives(const OpRow& row);
@@ -30,7 +33,11 @@ OpCheck check_op_values(const OpRow& row, DType dtype);
 OpCheck check_op_layouts(const OpRow& row);
 
 /// The same bits twice, and for 1, 2 and 3 threads, in f32: values and gradients.
-OpCheck check_op_determinism(const OpRow& row);
+OpCheck check_op_determinism(const OpRow& row, Device device = cpu);
+
+/// Values and gradients on `device` in the given floating dtype, in every layout, against the CPU in f64 on the same rounded
+/// inputs.
+OpCheck check_op_device(const OpRow& row, DType dtype, Device device);
 
 /// Every error of the row is thrown with its message.
 OpCheck check_op_errors(const OpRow& row);

@@ -39,20 +39,20 @@ bool has_f64(const Tensors& inputs) {
 
 }  // namespace
 
-OpCheck check_op_gradients(const OpRow& row) {
+OpCheck check_op_gradients(const OpRow& row, Device device) {
   OpCheck check{.op = row.op};
   if (!row.differentiable) return check;
   for (const OpCase& op_case : row.cases()) {
     if (!has_f64(op_case.inputs)) continue;
     for (const Layout& layout : layouts_for(op_case.inputs)) {
       run(
-          check, [&](const Tensors& bases) { return op_case.call(layout.view(bases)); }, layout.bases,
+          check, [&](const Tensors& bases) { return op_case.call(layout.view(bases)); }, moved(layout.bases, device),
           op_case.name + ", " + layout.name);
     }
     for (const OutputLayout& output : output_layouts()) {
       run(
-          check, [&](const Tensors& inputs) { return output.view(op_case.call(inputs)); }, op_case.inputs,
-          op_case.name + ", " + output.name);
+          check, [&](const Tensors& inputs) { return output.view(op_case.call(inputs)); },
+          moved(op_case.inputs, device), op_case.name + ", " + output.name);
     }
   }
   return check;

@@ -14,7 +14,7 @@ Dims reversed_dims(int count) {
   return order;
 }
 
-bool is_laid_out(const Tensor& input) { return input.dtype() == DType::f64; }
+bool is_laid_out(const Tensor& input) { return is_floating(input.dtype()); }
 
 Tensors map_floating_inputs(const Tensors& inputs, const Edit& edit) {
   Tensors result;
@@ -26,7 +26,7 @@ Tensors map_floating_inputs(const Tensors& inputs, const Edit& edit) {
 Tensor spread(const Tensor& x) {
   Shape shape = x.shape();
   shape[x.dim() - 1] = 2 * x.size(-1) + 1;
-  Tensor base = full(shape, 1e3, DType::f64);
+  Tensor base = full(shape, 1e3, x.dtype());
   const Tensor inner = slice(base, -1, 1, 2 * x.size(-1), 2);
   Tensor target = inner;
   copy_into(target, x);

@@ -17,7 +17,7 @@ struct Layout {
 };
 
 /// Row-major, transposed, stepped slice with offset, expanded, and (where two inputs have one shape) the same tensor twice.
-/// Only f64 inputs are laid out anew; layouts that the shapes do not allow are left out.
+/// Only floating inputs are laid out anew; layouts that the shapes do not allow are left out.
 std::vector<Layout> layouts_for(const Tensors& inputs);
 
 /// Functions of the output that hand the op an output gradient that is transposed, sliced, or expanded with stride 0.

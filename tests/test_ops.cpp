@@ -43,6 +43,28 @@ TEST_P(OpTable, Errors) {
   expect_none_failed(check);
 }
 
+// The same functors and formulas in f32 and bf16 on the CPU, gradients included, in every layout.
+TEST_P(OpTable, GradientsInF32) { expect_none_failed(check_op_device(row(), DType::f32, cpu)); }
+TEST_P(OpTable, GradientsInBf16) { expect_none_failed(check_op_device(row(), DType::bf16, cpu)); }
+
+#if VT_CUDA
+class OpTableOnCuda : public OpTable {
+ protected:
+  void SetUp() override {
+    if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
+  }
+};
+
+TEST_P(OpTableOnCuda, F64) { expect_none_failed(check_op_device(row(), DType::f64, cuda())); }
+TEST_P(OpTableOnCuda, F32) { expect_none_failed(check_op_device(row(), DType::f32, cuda())); }
+TEST_P(OpTableOnCuda, Bf16) { expect_none_failed(check_op_device(row(), DType::bf16, cuda())); }
+TEST_P(OpTableOnCuda, Gradients) { expect_none_failed(check_op_gradients(row(), cuda())); }
+TEST_P(OpTableOnCuda, Determinism) { expect_none_failed(check_op_determinism(row(), cuda())); }
+
+INSTANTIATE_TEST_SUITE_P(All, OpTableOnCuda, testing::Range(std::size_t{0}, op_table().size()),
+                         [](const auto& row) { return op_table()[row.param].op; });
+#endif
+
 INSTANTIATE_TEST_SUITE_P(All, OpTable, testing::Range(std::size_t{0}, op_table().size()),
                          [](const auto& row) { return op_table()[row.param].op; });
 
