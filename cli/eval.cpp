@@ -43,15 +43,15 @@ int run_eval(const EvalOptions& options) {
     throw UsageError("--data-dir: is not given, expected a folder with images (or --dataset shapes)");
   }
   if (recipe.threads > 0) set_num_threads(static_cast<int>(recipe.threads));
-  const Device device = open_device(recipe.device);
+  const Placement placement = open_placement(recipe);
   const DatasetPtr data = open_split(recipe, recipe.val_split);
   LoadedModel loaded = open_model(options, recipe, *data);
   VT_CHECK(loaded.model.classes() >= data->num_classes(),
            "{}: the model has {} outputs, expected at least {}, the classes of {}", options.checkpoint,
            loaded.model.classes(), data->num_classes(), recipe.data_dir);
-  loaded.model.move_to(device);
+  loaded.model.move_to(placement.device);
   Loader loader(data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));
-  const Evaluation result = evaluate(loaded.model, loader, device);
+  const Evaluation result = evaluate(loaded.model, loader, placement);
   if (options.json) {
     const nlohmann::ordered_json json = {{"model", loaded.model.name()},
                                          {"images", result.images},
@@ -76,9 +76,11 @@ void add_eval(CLI::App& program, int& exit_code) {
   command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
       ->required();
   command->add_flag("--json", options->json, "print one JSON object");
-  options->recipe.add_to(*command, {"data-dir", "dataset", "val-split", "val-num-samples", "seed", "batch-size",
-                                    "workers", "bad-samples", "threads", "device", "model", "num-classes", "img-size",
-                                    "model-kwargs", "crop-pct", "mean", "std", "interpolation"});
+  options->recipe.add_to(
+      *command,
+      {"data-dir", "dataset", "val-split", "val-num-samples", "seed",  "batch-size",  "workers",  "bad-samples",
+       "threads",  "device",  "amp",       "amp-dtype",       "model", "num-classes", "img-size", "model-kwargs",
+       "crop-pct", "mean",    "std",       "interpolation"});
   command->callback([options, &exit_code] { exit_code = run_eval(*options); });
 }
 

@@ -74,9 +74,11 @@ Tensor VisionTransformer::forward_features(const Tensor& images, const Pass& pas
                images.size(3) == config.image,
            "vit: images have shape {}, expected (B, {}, {}, {})", to_string(images.shape()), config.channels,
            config.image, config.image);
-  Tensor x = patch_embed(images);                                                     // (B, N, D)
-  if (cls_token) x = concat({expand(*cls_token, {x.size(0), 1, config.dim}), x}, 1);  // (B, N + 1, D)
-  x = pos_drop(x + pos_embed, pass);
+  Tensor x = patch_embed(images);  // (B, N, D)
+  if (cls_token) {
+    x = concat({expand(for_input(*cls_token, x), {x.size(0), 1, config.dim}), x}, 1);  // (B, N + 1, D)
+  }
+  x = pos_drop(x + for_input(pos_embed, x), pass);
   for (const TransformerBlock& block : blocks) x = block(x, pass);
   return norm ? (*norm)(x) : x;
 }

@@ -20,11 +20,16 @@ double checked_rate(double rate, const char* layer) {
   return rate;
 }
 
-OptionalTensor tracked(const std::optional<Parameter>& parameter) {
-  return parameter ? OptionalTensor(Tensor(*parameter)) : std::nullopt;
+OptionalTensor for_input(const std::optional<Parameter>& parameter, const Tensor& x) {
+  return parameter ? OptionalTensor(for_input(*parameter, x)) : std::nullopt;
 }
 
 }  // namespace
+
+Tensor for_input(const Parameter& parameter, const Tensor& x) {
+  const bool mixed = x.dtype() == DType::bf16 && parameter.value().dtype() == DType::f32;
+  return mixed ? cast(parameter, DType::bf16) : Tensor(parameter);
+}
 
 Linear Linear::make(std::int64_t in, std::int64_t out, Initializer& init, bool with_bias) {
   VT_CHECK(in > 0 && out > 0, "Linear: sizes are {} -> {}, expected sizes above 0", in, out);
@@ -33,7 +38,7 @@ Linear Linear::make(std::int64_t in, std::int64_t out, Initializer& init, bool w
   return layer;
 }
 
-Tensor Linear::operator()(const Tensor& x) const { return linear(x, weight, tracked(bias)); }
+Tensor Linear::operator()(const Tensor& x) const { return linear(x, for_input(weight, x), for_input(bias, x)); }
 
 LayerNorm LayerNorm::make(std::int64_t dim, Initializer& init, double epsilon) {
   return {.weight = init.constant({dim}, 1), .bias = init.constant({dim}, 0), .epsilon = epsilon};
@@ -88,7 +93,7 @@ Tensor PatchEmbed::operator()(const Tensor& images) const {
   Tensor x = reshape(images, {B, C, rows, P, columns, P});
   x = permute(x, {0, 2, 4, 1, 3, 5});              // (B, rows, columns, C, P, P)
   x = reshape(x, {B, rows * columns, C * P * P});  // (B, N, C P P), the pixels of each patch
-  return linear(x, reshape(proj.weight, {kernel[0], C * P * P}), Tensor(proj.bias));
+  return linear(x, reshape(for_input(proj.weight, x), {kernel[0], C * P * P}), for_input(proj.bias, x));
 }
 
 }  // namespace vitrine

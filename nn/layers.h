@@ -1,7 +1,8 @@
 // The layers of vision transformers: linear, normalisation, noise, attention, MLP and patch embedding.
 //
 // Layers are values made by `make`, hold their parameters under timm's names, and are called like functions. Those that act
-// differently in training take a Pass. x is (..., D) or (B, N, D), in the dtype and on the device of the parameters.
+// differently in training take a Pass. x is (..., D) or (B, N, D), on the device of the parameters. Where x is bf16 and the
+// parameters are f32 (mixed precision), layers compute in bf16, LayerNorm with f32 statistics and factors.
 #pragma once
 
 #include <optional>
@@ -11,6 +12,9 @@
 #include "ops/ops.h"
 
 namespace vitrine {
+
+/// The parameter as ops on x take it: for x in bf16, an f32 parameter is rounded to bf16, and its gradient comes back in f32.
+Tensor for_input(const Parameter& parameter, const Tensor& x);
 
 /// y = x weight^T + bias over the last dim.
 struct Linear {

@@ -230,6 +230,13 @@ struct AlwaysType {
 template <class T, class Other>
 using Always = typename AlwaysType<T, Other>::type;
 
+/// Throws unless both are on one device.
+inline void check_one_device(const char* op, const Tensor& first, const Tensor& other) {
+  VT_CHECK(other.device() == first.device(), "{}: operands of shapes {} and {} are on {} and {}, expected one device",
+           op, to_string(first.shape()), to_string(other.shape()), to_string(first.device()),
+           to_string(other.device()));
+}
+
 /// Throws unless the operands are defined and share one dtype and one device.
 template <std::same_as<Tensor>... Rest>
 void check_operands(const char* op, const Tensor& first, const Rest&... rest) {
@@ -238,9 +245,7 @@ void check_operands(const char* op, const Tensor& first, const Rest&... rest) {
     VT_CHECK(other.dtype() == first.dtype(),
              "{}: operands of shapes {} and {} have dtypes {} and {}, expected one dtype", op, to_string(first.shape()),
              to_string(other.shape()), name_of(first.dtype()), name_of(other.dtype()));
-    VT_CHECK(other.device() == first.device(), "{}: operands of shapes {} and {} are on {} and {}, expected one device",
-             op, to_string(first.shape()), to_string(other.shape()), to_string(first.device()),
-             to_string(other.device()));
+    check_one_device(op, first, other);
   };
   (check(rest), ...);
 }

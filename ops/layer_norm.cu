@@ -67,7 +67,7 @@ RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
 }
 
 template <class T, class C = Compute<T>>
-void layer_norm_cpu(const T* x, const T* weight, const T* bias, T* y, C* statistics, std::int64_t rows, std::int64_t D,
+void layer_norm_cpu(const T* x, const C* weight, const C* bias, T* y, C* statistics, std::int64_t rows, std::int64_t D,
                     double epsilon) {
   parallel_for(rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
@@ -76,8 +76,7 @@ void layer_norm_cpu(const T* x, const T* weight, const T* bias, T* y, C* statist
       const auto s = measure_row(in, D, static_cast<C>(epsilon));
       write_statistics(s, statistics, row, rows);
       for (std::int64_t i = 0; i < D; ++i) {
-        out[i] =
-            static_cast<T>(s.normalize(static_cast<C>(in[i])) * static_cast<C>(weight[i]) + static_cast<C>(bias[i]));
+        out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * weight[i] + bias[i]);
       }
     }
   });
@@ -86,13 +85,13 @@ void layer_norm_cpu(const T* x, const T* weight, const T* bias, T* y, C* statist
 /// n and g = dy weight of one row, and its part of dweight and dbias. All (D), none overlapping: `__restrict` on the
 /// parameters is what lets the compiler vectorise a loop with so many arrays.
 template <class T, class C>
-void layer_norm_backward_row(const T* __restrict x, const T* __restrict weight, const T* __restrict dy, C* __restrict n,
+void layer_norm_backward_row(const T* __restrict x, const C* __restrict weight, const T* __restrict dy, C* __restrict n,
                              C* __restrict g, C* __restrict dweight, C* __restrict dbias, RowStatistics<C> s,
                              std::int64_t D) {
   for (std::int64_t i = 0; i < D; ++i) {
     const C dy_i = static_cast<C>(dy[i]), n_i = s.normalize(static_cast<C>(x[i]));
     n[i] = n_i;
-    g[i] = dy_i * static_cast<C>(weight[i]);
+    g[i] = dy_i * weight[i];
     dweight[i] += dy_i * n_i;
     dbias[i] += dy_i;
   }
@@ -108,7 +107,7 @@ void layer_norm_dx_row(const C* __restrict n, const C* __restrict g, T* __restri
 
 /// partial is (chunks, 2, D): every chunk's sums of dy n and dy, for dweight and dbias. dx may be null.
 template <class T, class C = Compute<T>>
-void layer_norm_backward_cpu(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* partial,
+void layer_norm_backward_cpu(const T* x, const C* weight, const T* dy, const C* statistics, T* dx, C* partial,
                              std::int64_t rows, std::int64_t D) {
   const std::int64_t grain = rows_per_chunk(D);
   parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -132,7 +131,7 @@ void layer_norm_backward_cpu(const T* x, const T* weight, const T* dy, const C* 
 namespace {
 
 template <class T, class C = Compute<T>>
-__global__ void layer_norm_kernel(const T* x, const T* weight, const T* bias, T* y, C* statistics, std::int64_t rows,
+__global__ void layer_norm_kernel(const T* x, const C* weight, const C* bias, T* y, C* statistics, std::int64_t rows,
                                   std::int64_t D, C epsilon) {
   for_each_row_of_grid(rows, [&](std::int64_t row) {
     const T* in = x + row * D;
@@ -145,20 +144,19 @@ __global__ void layer_norm_kernel(const T* x, const T* weight, const T* bias, T*
     });
     const auto s = row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
     if (threadIdx.x == 0) write_statistics(s, statistics, row, rows);
-    warp_for(D, [&](std::int64_t i) {
-      out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * static_cast<C>(weight[i]) + static_cast<C>(bias[i]));
-    });
+    warp_for(
+        D, [&](std::int64_t i) { out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * weight[i] + bias[i]); });
   });
 }
 
 template <class T, class C = Compute<T>>
-__global__ void layer_norm_dx_kernel(const T* x, const T* weight, const T* dy, const C* statistics, T* dx,
+__global__ void layer_norm_dx_kernel(const T* x, const C* weight, const T* dy, const C* statistics, T* dx,
                                      std::int64_t rows, std::int64_t D) {
   for_each_row_of_grid(rows, [&](std::int64_t row) {
     const auto s = read_statistics(statistics, row, rows);
     const T *in = x + row * D, *dout = dy + row * D;
     T* din = dx + row * D;
-    const auto g = [&](std::int64_t i) { return static_cast<C>(dout[i]) * static_cast<C>(weight[i]); };
+    const auto g = [&](std::int64_t i) { return static_cast<C>(dout[i]) * weight[i]; };
     const auto n = [&](std::int64_t i) { return s.normalize(static_cast<C>(in[i])); };
     const C mean_g = warp_sum<C>(D, g) / static_cast<C>(D);
     const C mean_gn = warp_sum<C>(D, [&](std::int64_t i) { return g(i) * n(i); }) / static_cast<C>(D);
@@ -187,7 +185,7 @@ __global__ void layer_norm_columns_kernel(const T* x, const T* dy, const C* stat
 }
 
 template <class T, class C = Compute<T>>
-void layer_norm_backward_cuda(const T* x, const T* weight, const T* dy, const C* statistics, T* dx, C* partial,
+void layer_norm_backward_cuda(const T* x, const C* weight, const T* dy, const C* statistics, T* dx, C* partial,
                               std::int64_t rows, std::int64_t D) {
   if (rows == 0) return;
   if (dx) launch_rows(layer_norm_dx_kernel<T>, rows, x, weight, dy, statistics, dx, rows, D);
@@ -220,17 +218,26 @@ LayerNormGradients layer_norm_backward(const Tensor& x, const Tensor& weight, co
 #if VT_CUDA
     if (x.device().is_cuda()) backward = layer_norm_backward_cuda<T>;
 #endif
-    backward(x.data<T>(), weight.data<T>(), dy.data<T>(), statistics.data<C>(),
+    backward(x.data<T>(), weight.data<C>(), dy.data<T>(), statistics.data<C>(),
              wants_dx ? result.dx.data<T>() : nullptr, partial.data<C>(), rows, D);
-    const Tensor sums = cast(sum(partial, {0}), x.dtype());  // (2, D)
+    const Tensor sums = sum(partial, {0});  // (2, D)
     result.dweight = select(sums, 0, 0);
     result.dbias = select(sums, 0, 1);
   });
   return result;
 }
 
+/// weight or bias as the kernels read it: f32 where x is bf16, for a factor in bf16 would be as coarse as the result.
+Tensor as_factors(const Tensor& parameter) {
+  const bool is_f64 = parameter.dtype() == DType::f64;
+  return contiguous_data(cast_data(parameter, is_f64 ? DType::f64 : DType::f32));
+}
+
 void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
-  check_operands("layer_norm", x, weight, bias);
+  const bool mixed = x.dtype() == DType::bf16 && weight.dtype() == DType::f32;
+  check_operands("layer_norm", weight, bias);
+  if (!mixed) check_operands("layer_norm", x, weight);
+  check_one_device("layer_norm", x, weight);
   VT_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "layer_norm: x has shape {}, expected a last dimension of at least 1",
            to_string(x.shape()));
   VT_CHECK(epsilon >= 0, "layer_norm: epsilon is {}, expected at least 0", epsilon);
@@ -249,13 +256,14 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   check_layer_norm(x, weight, bias, epsilon);
   if (is_recording_twice()) return layer_norm_composed(x, weight, bias, epsilon);
   const std::int64_t D = x.size(-1), rows = x.numel() / D;
-  const Tensor x_rows = contiguous_data(x), w = contiguous_data(weight), b = contiguous_data(bias);
+  const Tensor x_rows = contiguous_data(x), w = as_factors(weight), b = as_factors(bias);
   Tensor y = empty(x.shape(), x.dtype(), x.device());
   Tensor statistics;
   dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
-    const T *in = x_rows.data<T>(), *scale = w.data<T>(), *shift = b.data<T>();
+    const T* in = x_rows.data<T>();
+    const C *scale = w.data<C>(), *shift = b.data<C>();
 #if VT_CUDA
     if (x.device().is_cuda()) {
       launch_rows(layer_norm_kernel<T>, rows, in, scale, shift, y.data<T>(), statistics.data<C>(), rows, D,
@@ -268,18 +276,18 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   return record(
       "layer_norm", y, {x, weight, bias},
       [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics](const Tensor& dy, Chain& chain) {
-        const auto d = layer_norm_backward(contiguous_data(*x), contiguous_data(*w), statistics, contiguous_data(dy),
-                                           chain.wants(0));
+        const auto d =
+            layer_norm_backward(contiguous_data(*x), as_factors(*w), statistics, contiguous_data(dy), chain.wants(0));
         if (chain.wants(0)) chain.add(0, d.dx);
-        if (chain.wants(1)) chain.add(1, d.dweight);
-        if (chain.wants(2)) chain.add(2, d.dbias);
+        if (chain.wants(1)) chain.add(1, cast(d.dweight, w->dtype()));
+        if (chain.wants(2)) chain.add(2, cast(d.dbias, w->dtype()));
       });
 }
 
 Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
   const Tensor centered = x - mean(x, {-1}, true);
   const Tensor variance = mean(square(centered), {-1}, true);
-  return centered * rsqrt(variance + epsilon) * weight + bias;
+  return centered * rsqrt(variance + epsilon) * cast(weight, x.dtype()) + cast(bias, x.dtype());
 }
 
 }  // namespace vitrine

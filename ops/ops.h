@@ -116,7 +116,7 @@ Tensor log_softmax(const Tensor& x, int dim = -1);
 
 /// Over the last dim (D): y = (x - mean) rsqrt(var + epsilon) weight + bias; x (..., D), weight (D), bias (D).
 /// With n = (x - mean) rsqrt(var + epsilon), g = dy weight: dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n),
-/// dbias = sum(dy).
+/// dbias = sum(dy). weight and bias may be f32 where x is bf16.
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 
 // ---- Products (ops/matmul.cu, ops/linear.cu) ----

@@ -24,13 +24,13 @@ std::vector<std::int64_t> label_ranks(const Tensor& logits, const Tensor& labels
   return ranks;
 }
 
-Evaluation evaluate(const Model& model, Loader& loader, Device device,
+Evaluation evaluate(const Model& model, Loader& loader, Placement placement,
                     const std::function<bool(std::int64_t done, std::int64_t batches)>& progress) {
   Evaluation result;
   double loss_sum = 0;
   std::int64_t first = 0, fifth = 0;
   for (const Batch& batch : loader.epoch(0)) {
-    const Tensor logits = cast_data(to_device(model(to_device(batch.images, device)), cpu), DType::f32);
+    const Tensor logits = cast_data(to_device(model(placement.place(batch.images)), cpu), DType::f32);
     const auto count = batch.size();
     loss_sum += cross_entropy(logits, batch.labels).item() * static_cast<double>(count);
     for (const std::int64_t rank : label_ranks(logits, batch.labels)) {

@@ -15,9 +15,16 @@ struct Evaluation {
   double top1 = 0, top5 = 0;  // percent of images whose label is the best, among the best five
 };
 
+/// Where a model runs, and the dtype of its images and activations: f32, or bf16 for mixed precision.
+struct Placement {
+  Device device = cpu;
+  DType dtype = DType::f32;
+  Tensor place(const Tensor& images) const { return cast_data(to_device(images, device), dtype); }
+};
+
 /// Runs the model in inference mode over the loader's epoch 0. `progress`, where given, is called after each batch and may
 /// return false to stop early; then the figures are those of the images seen.
-Evaluation evaluate(const Model& model, Loader& loader, Device device = cpu,
+Evaluation evaluate(const Model& model, Loader& loader, Placement placement = {},
                     const std::function<bool(std::int64_t done, std::int64_t batches)>& progress = {});
 
 /// How many classes rank before the label: 0 is top-1, below 5 is top-5. Ties go to the lower class. A row with NaN ranks

@@ -163,6 +163,9 @@ Fields run_fields() {
       {"experiment", &Recipe::experiment, any("a name"), "name of the run folder; else <time>-<model>-<size>"},
       {"eval-metric", &Recipe::eval_metric, one_of({"top1", "top5", "loss"}), "what makes a checkpoint the best"},
       {"device", &Recipe::device, any("cpu or cuda"), "where to compute"},
+      {"amp", &Recipe::amp, yes_or_no(),
+       "mixed precision: activations in bf16; weights, statistics and updates in f32"},
+      {"amp-dtype", &Recipe::amp_dtype, one_of({"bfloat16"}), "of the activations with --amp"},
   };
 }
 

@@ -156,4 +156,8 @@ Device open_device(const std::string& name) {
   return device;
 }
 
+Placement open_placement(const Recipe& recipe) {
+  return {open_device(recipe.device), recipe.amp ? DType::bf16 : DType::f32};
+}
+
 }  // namespace vitrine

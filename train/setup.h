@@ -7,6 +7,7 @@
 #include "models/registry.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "train/evaluate.h"
 #include "train/recipe.h"
 
 namespace vitrine {
@@ -37,5 +38,8 @@ Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch);
 
 /// "cpu", "cuda"; an Error where this build or this machine cannot.
 Device open_device(const std::string& name);
+
+/// The device, and bf16 with --amp.
+Placement open_placement(const Recipe& recipe);
 
 }  // namespace vitrine

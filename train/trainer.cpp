@@ -92,14 +92,16 @@ void Trainer::update_weights() {
 }
 
 Tensor Trainer::loss_of(const Batch& batch) {
-  const Tensor logits = (*model_)(to_device(batch.images, device_), {.training = true, .generator = &state_.generator});
+  const Tensor images = placement_.place(batch.images);
+  const Tensor logits = cast((*model_)(images, {.training = true, .generator = &state_.generator}), DType::f32);
+  const Device device = placement_.device;
   if (recipe_.bce_loss) {
     const Tensor targets =
         batch.targets.defined() ? batch.targets : smooth_targets(batch.labels, model_->classes(), recipe_.smoothing);
-    return binary_cross_entropy(logits, to_device(targets, device_));
+    return binary_cross_entropy(logits, to_device(targets, device));
   }
-  if (batch.targets.defined()) return soft_cross_entropy(logits, to_device(batch.targets, device_));
-  return cross_entropy(logits, to_device(batch.labels, device_), recipe_.smoothing);
+  if (batch.targets.defined()) return soft_cross_entropy(logits, to_device(batch.targets, device));
+  return cross_entropy(logits, to_device(batch.labels, device), recipe_.smoothing);
 }
 
 bool Trainer::must_stop() const {
@@ -115,7 +117,7 @@ bool Trainer::finish_epoch() {
   if (last_epoch || (state_.epoch + 1) % recipe_.val_interval == 0) {
     const auto start = Clock::now();
     bool complete = true;
-    evaluation = evaluate(evaluated_model(), *val_loader_, device_, [&](std::int64_t done, std::int64_t batches) {
+    evaluation = evaluate(evaluated_model(), *val_loader_, placement_, [&](std::int64_t done, std::int64_t batches) {
       observer_.evaluating(done, batches);
       return complete = done == batches || !observer_.should_stop();
     });
@@ -152,7 +154,7 @@ bool Trainer::finish_epoch() {
 
 Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(recipe)), observer_(observer) {
   check_recipe(recipe_);
-  device_ = open_device(recipe_.device);
+  placement_ = open_placement(recipe_);
   if (recipe_.threads > 0) set_num_threads(static_cast<int>(recipe_.threads));
   data_ = open_data(recipe_);
   build_model();
@@ -172,7 +174,7 @@ void Trainer::build_model() {
     const LoadReport report = model_->load_state_dict(read_weights(recipe_.pretrained_path), false);
     if (!report.clean()) observer_.note(fmt::format("{}: {}", recipe_.pretrained_path, to_string(report)));
   }
-  model_->move_to(device_);
+  model_->move_to(placement_.device);
   if (recipe_.model_ema) average_model_.emplace(model_->deep_copy());
   optimizer_ = make_optimizer(recipe_, *model_);
   if (average_model_) average_.emplace(model_->parameters(), average_model_->parameters(), recipe_.model_ema_decay);

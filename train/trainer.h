@@ -58,7 +58,7 @@ class Trainer {
 
   Recipe recipe_;
   TrainObserver& observer_;
-  Device device_;
+  Placement placement_;
   TrainingData data_;
   std::optional<Model> model_, average_model_;
   PretrainedConfig preprocessing_;

@@ -1,0 +1,121 @@
+// Mixed precision and other devices: the same training, with the losses of f32 on the CPU.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+
+#include "models/vit.h"
+#include "train/trainer.h"
+
+namespace vitrine {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Largest |a - b| relative to the largest |b|; infinite where a number is missing.
+double distance(const Tensor& a, const Tensor& b) {
+  const auto left = to_device(cast_data(a, DType::f64), cpu).to_vector<double>();
+  const auto right = to_device(cast_data(b, DType::f64), cpu).to_vector<double>();
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < right.size(); ++i) {
+    const double difference = std::abs(left.at(i) - right[i]);
+    error = std::isnan(difference) ? INFINITY : std::max(error, difference);
+    size = std::max(size, std::abs(right[i]));
+  }
+  return error / size;
+}
+
+Tensor normal_values(const Shape& shape, std::uint64_t stream) {
+  Tensor x = empty(shape, DType::f32);
+  fill_normal(x, 0, 1, {3, Purpose::test, stream});
+  return x;
+}
+
+TEST(MixedPrecision, LayerNormKeepsItsFactorsInF32) {
+  const Tensor x = cast_data(normal_values({4, 32}, 1), DType::bf16);
+  const Tensor weight = full({32}, 1 + 0x1p-12, DType::f32), bias = full({32}, 0x1p-20, DType::f32);
+  Tape tape;
+  const Tensor w = tape.watch(weight), b = tape.watch(bias);
+  const Tensor y = layer_norm(x, w, b);
+  EXPECT_EQ(y.dtype(), DType::bf16);
+  const Gradients grads = tape.backward(sum(y));
+  EXPECT_EQ(grads[w].dtype(), DType::f32);
+  EXPECT_LT(distance(y, layer_norm(cast_data(x, DType::f32), weight, bias)), 0x1p-8);
+  EXPECT_THROW(layer_norm(cast_data(x, DType::f64), weight, bias), Error);
+}
+
+TEST(MixedPrecision, GradientsComeBackInF32) {
+  auto model = VisionTransformer::make({.image = 8, .patch = 4, .classes = 5, .dim = 16, .depth = 2, .heads = 2},
+                                             Initializer(1));
+  const Tensor images = normal_values({4, 3, 8, 8}, 2), labels = cast_data(arange(4), DType::i64);
+  const auto gradients_in = [&](DType dtype) {
+    Tape tape;
+    const Tensor loss = cross_entropy(cast(model(cast(images, dtype), {.training = true}), DType::f32), labels);
+    return tape.backward(loss);
+  };
+  const Gradients exact = gradients_in(DType::f32), mixed = gradients_in(DType::bf16);
+  for (const auto& [name, parameter] : parameters(model)) {
+    ASSERT_EQ(mixed[*parameter].dtype(), DType::f32) << name;
+    EXPECT_LT(distance(mixed[*parameter], exact[*parameter]), 0.06) << name;
+  }
+}
+
+class Modes : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / fmt::format("vitrine-modes-{}-{}", ::getpid(),
+                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  struct Listener : TrainObserver {
+    std::vector<double> losses;  // the mean of the epoch so far
+    void note(const std::string&) override {}
+    void batch_done(const Progress& progress) override { losses.push_back(progress.loss); }
+    void epoch_done(const EpochSummary& summary, bool) override { evaluation = summary.eval_loss; }
+    bool should_stop() override { return false; }
+    double evaluation = NAN;
+  };
+
+  /// Trains 12 updates with noise, mixing and a moving average.
+  Listener losses(const std::string& more) const {
+    Listener listener;
+    Recipe recipe = parse_recipe(
+        fmt::format("dataset: shapes\ntrain-num-samples: 96\nval-num-samples: 16\nmodel: vit_tiny_patch4_32\n"
+                    "model-kwargs: {{embed_dim: 16, depth: 2, num_heads: 2}}\nimg-size: 16\nbatch-size: 8\nepochs: 1\n"
+                    "warmup-epochs: 0\nlr: 2e-3\nmixup: 0.8\ndrop: 0.1\ndrop-path: 0.1\nclip-grad: 1\nmodel-ema: true\n"
+                    "model-ema-decay: 0.9\nworkers: 0\noutput: {}\n{}",
+                    folder_.string(), more),
+        "test recipe");
+    Trainer(recipe, listener).run();
+    return listener;
+  }
+
+  void expect_close(const Listener& actual, const Listener& expected, double bound) const {
+    ASSERT_EQ(actual.losses.size(), expected.losses.size());
+    for (std::size_t i = 0; i < actual.losses.size(); ++i) {
+      EXPECT_NEAR(actual.losses[i], expected.losses[i], bound * expected.losses[i]) << "update " << i;
+    }
+    EXPECT_NEAR(actual.evaluation, expected.evaluation, bound * expected.evaluation);
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(Modes, Bf16TrainsLikeF32) {
+  const Listener exact = losses(""), mixed = losses("amp: true\n");
+  expect_close(mixed, exact, 0.01);
+  EXPECT_NE(mixed.losses, exact.losses);
+}
+
+#if VT_CUDA
+TEST_F(Modes, CudaTrainsLikeTheCpu) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
+  const Listener exact = losses("");
+  expect_close(losses("device: cuda\n"), exact, 1e-4);
+  expect_close(losses("device: cuda\namp: true\n"), exact, 0.01);
+}
+#endif
+
+}  // namespace
+}  // namespace vitrine
