@@ -7,6 +7,7 @@
 
 #include "data/transforms.h"
 #include "tests/data_fixtures.h"
+#include "tests/source_dir.h"
 #include "train/safetensors.h"
 
 namespace vitrine::testing {
@@ -45,7 +46,7 @@ double naive_bilinear(const Image& image, double scale_y, double scale_x, int y,
 }
 
 TEST(Resize, EqualsPillowToTheLastBit) {
-  const SafetensorsReader golden(std::string(VITRINE_SOURCE_DIR) + "/tests/golden/resize.safetensors");
+  const SafetensorsReader golden(source_dir() + "/tests/golden/resize.safetensors");
   const Image source = image_from(golden.read("source"));
   int compared = 0;
   for (const TensorEntry& entry : golden.entries()) {

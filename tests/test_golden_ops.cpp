@@ -10,6 +10,7 @@
 
 #include "ops/ops.h"
 #include "tests/expectations.h"
+#include "tests/source_dir.h"
 #include "train/safetensors.h"
 
 namespace vitrine {
@@ -138,7 +139,7 @@ TEST(GoldenOps, AComparisonWithNanOrAnotherShapeFails) {
 }
 
 TEST(GoldenOps, ValuesAndGradientsEqualPyTorch) {
-  const SafetensorsReader file(VITRINE_SOURCE_DIR "/tests/golden/ops.safetensors");
+  const SafetensorsReader file(source_dir() + "/tests/golden/ops.safetensors");
   std::map<std::string, int> cases_of;
   for (const auto& [name, options] : file.metadata()) {
     if (name == "torch") continue;  // the version

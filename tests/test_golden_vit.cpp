@@ -6,13 +6,14 @@
 #include "models/vit.h"
 #include "ops/ops.h"
 #include "tests/expectations.h"
+#include "tests/source_dir.h"
 #include "train/safetensors.h"
 
 namespace vitrine {
 namespace {
 
 void compare_with_timm(const std::string& file_name, const ViTConfig& config, DType dtype, double bound) {
-  const auto file = read_safetensors(VITRINE_SOURCE_DIR "/tests/golden/" + file_name);
+  const auto file = read_safetensors(source_dir() + "/tests/golden/" + file_name);
   StateDict weights;
   for (const auto& [name, tensor] : file) {
     if (name.starts_with("param.")) weights.emplace_back(name.substr(6), tensor);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "tests/op_drivers.h"
+#include "tests/source_dir.h"
 
 namespace vitrine {
 namespace {
@@ -69,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(All, OpTable, testing::Range(std::size_t{0}, op_table()
                          [](const auto& row) { return op_table()[row.param].op; });
 
 TEST(OpTableCompleteness, EveryPublicOpHasOneRow) {
-  std::ifstream header(VITRINE_SOURCE_DIR "/ops/ops.h");
+  std::ifstream header(source_dir() + "/ops/ops.h");
   ASSERT_TRUE(header) << "cannot read ops/ops.h";
   const std::regex declaration(R"(^(?:Tensor|std::vector<Tensor>) (\w+)\()");
   std::set<std::string> declared, rows;

@@ -12,14 +12,13 @@
 #include "optim/squared_norm.h"
 #include "tensor/parallel.h"
 #include "tests/expectations.h"
+#include "tests/source_dir.h"
 #include "train/safetensors.h"
 
 namespace vitrine {
 namespace {
 
-std::map<std::string, Tensor> golden() {
-  return read_safetensors(VITRINE_SOURCE_DIR "/tests/golden/adamw.safetensors");
-}
+std::map<std::string, Tensor> golden() { return read_safetensors(source_dir() + "/tests/golden/adamw.safetensors"); }
 
 /// Runs a loss whose gradient is exactly `gradients`, in this order, through the tape.
 Gradients gradients_of(Tape& tape, const std::vector<std::pair<Parameter*, Tensor>>& gradients) {

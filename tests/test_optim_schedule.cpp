@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "optim/average.h"
+#include "tests/source_dir.h"
 #include "train/safetensors.h"
 
 namespace vitrine {
@@ -28,7 +29,7 @@ TEST(OptimSchedule, DeiTsRates) {
 }
 
 TEST(OptimSchedule, EqualsTimmAtEveryStep) {
-  const auto file = read_safetensors(VITRINE_SOURCE_DIR "/tests/golden/adamw.safetensors");
+  const auto file = read_safetensors(source_dir() + "/tests/golden/adamw.safetensors");
   Schedule schedule{.base = 3e-2, .minimum = 1e-5, .warmup_start = 1e-6, .warmup = 10, .total = 100};
   for (const char* name : {"lr", "lr_prefix"}) {
     const auto expected = file.at(name).to_vector<double>();
