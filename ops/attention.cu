@@ -1,10 +1,12 @@
 // Attention: y = softmax(scale q k^T + bias) v. Vaswani et al., "Attention is all you need" (2017), section 3.2.1.
-// Backward recomputes the scores from q, k and the logsumexp of each row (Dao et al., "FlashAttention", 2022), so no (N, M)
-// matrix outlives the op.
+// Backward recomputes the scores from q, k and the logsumexp of each row (Dao et al., "FlashAttention", 2022), so no
+// (N, M) matrix outlives the op.
 #include <algorithm>
 #include <cmath>
 
 #include "ops/attention_cpu.h"
+#include "ops/attention_cuda.h"
+#include "ops/attention_mma.h"
 #include "ops/composed.h"
 #include "ops/ops.h"
 
@@ -36,7 +38,7 @@ AttentionInputs<T> inputs_of(const Operands& x) {
                         x.q.size(2),
                         x.k.size(2),
                         x.q.size(3),
-                        static_cast<T>(x.scale),
+                        static_cast<Compute<T>>(x.scale),
                         heads_of<const T>(x.q),
                         heads_of<const T>(x.k),
                         heads_of<const T>(x.v),
@@ -55,51 +57,103 @@ Operands prepare(const Operands& x) {
   return {dense_rows(x.q), dense_rows(x.k), dense_rows(x.v), x.bias.detach(), x.scale};
 }
 
+/// What logsumexp and the partial sums of the bias's gradient are made of.
+DType compute_dtype(const Tensor& q) { return q.dtype() == DType::f64 ? DType::f64 : DType::f32; }
+
+// ---- Which kernel: three for forward, three for backward ----
+
+template <class T>
+void forward_as(const AttentionInputs<T>& in, const Heads<T>& y, Compute<T>* logsumexp, Device device) {
+#if VT_CUDA
+  if (device.is_cuda()) {
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      if (attention_mma::accepts(in, y)) return attention_mma::forward(in, y, logsumexp);
+    }
+    return attention_cuda::forward(in, y, logsumexp);
+  }
+#endif
+  (void)device;
+  if constexpr (!std::is_same_v<T, bfloat16>)
+    attention_forward_cpu<T>(in, y, logsumexp);  // bf16 never comes: see attention
+}
+
+template <class T>
+void backward_as(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, const AttentionGradients<T>& out,
+                 std::int64_t parts, std::int64_t part_size, Device device) {
+#if VT_CUDA
+  if (device.is_cuda()) {
+    Tensor dots = empty({in.B, in.H, in.N}, dtype_of<Compute<T>>(), device);
+    Compute<T>* scratch = dots.data<Compute<T>>();
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      if (attention_mma::accepts(in, saved.y, saved.dy, out.dq, out.dk, out.dv)) {
+        return attention_mma::backward(in, saved, out, scratch, parts, part_size);
+      }
+    }
+    return attention_cuda::backward(in, saved, out, scratch, parts, part_size);
+  }
+#endif
+  (void)device;
+  if constexpr (!std::is_same_v<T, bfloat16>) attention_backward_cpu<T>(in, saved, out, parts, part_size);
+}
+
 /// Writes y, a (B, H, N, D) view of the caller's, and returns the logsumexp (B, H, N).
 Tensor forward_into(const Operands& given, Tensor y) {
   const Operands x = prepare(given);
-  Tensor logsumexp = empty({x.q.size(0), x.q.size(1), x.q.size(2)}, x.q.dtype());
+  Tensor logsumexp = empty({x.q.size(0), x.q.size(1), x.q.size(2)}, compute_dtype(x.q), x.q.device());
   if (x.k.size(2) == 0) {  // no keys: every row is fully masked
     fill(y, 0);
     fill(logsumexp, -INFINITY);
-  } else if (x.q.dtype() == DType::f64) {
-    attention_forward_cpu<double>(inputs_of<double>(x), heads_of<double>(y), logsumexp.data<double>());
-  } else {
-    attention_forward_cpu<float>(inputs_of<float>(x), heads_of<float>(y), logsumexp.data<float>());
+  } else if (y.numel() > 0) {
+    dispatch_floating(y.dtype(), "attention", [&]<class T>(TypeTag<T>) {
+      forward_as(inputs_of<T>(x), heads_of<T>(y), logsumexp.data<Compute<T>>(), y.device());
+    });
   }
   return logsumexp;
 }
 
-/// Partial sums of dbias: as many as the batch is long, 16 at most.
-std::int64_t bias_parts(std::int64_t B) { return std::clamp<std::int64_t>(B, 1, 16); }
-
-template <class T>
-void backward_as(const Operands& x, const Tensor& y, const Tensor& logsumexp, const Tensor& dy, Operands& gradients) {
-  AttentionGradients<T> out{heads_of<T>(gradients.q), heads_of<T>(gradients.k), heads_of<T>(gradients.v), {}};
-  std::int64_t parts = 1, part_size = 0;
-  if (gradients.bias.defined()) {  // (parts, 1 or B, 1 or H, 1 or N, 1 or M)
-    parts = gradients.bias.size(0);
-    part_size = gradients.bias.strides()[0];
-    Strides strides = Dims::filled(4, 0);
-    for (int d = 0; d < 4; ++d) strides[d] = gradients.bias.size(d + 1) == 1 ? 0 : gradients.bias.strides()[d + 1];
-    out.dbias = bias_of<T>(gradients.bias, strides);
-  }
-  const AttentionSaved<T> saved{heads_of<const T>(y), heads_of<const T>(dy), logsumexp.data<T>()};
-  attention_backward_cpu<T>(inputs_of<T>(x), saved, out, parts, part_size);
-}
-
-/// Fills gradients.q, .k, .v (views of the caller's, shaped like the operands) and, where defined, gradients.bias.
+/// Fills gradients.q, .k, .v (views of the caller's, shaped like the operands) and, where defined, gradients.bias,
+/// which has shape (parts, 1 or B, 1 or H, 1 or N, 1 or M) and is 0.
 void backward_into(const Operands& given, const Tensor& y, const Tensor& logsumexp, const Tensor& dy,
                    Operands& gradients) {
   const Operands x = prepare(given);
   if (x.k.size(2) == 0 || x.q.numel() == 0) {
     for (Tensor* gradient : {&gradients.q, &gradients.k, &gradients.v}) fill(*gradient, 0);
-  } else if (x.q.dtype() == DType::f64) {
-    backward_as<double>(x, y, logsumexp, dense_rows(dy), gradients);
-  } else {
-    backward_as<float>(x, y, logsumexp, dense_rows(dy), gradients);
+    return;
   }
+  const Tensor dy_rows = dense_rows(dy);
+  dispatch_floating(y.dtype(), "attention", [&]<class T>(TypeTag<T>) {
+    AttentionGradients<T> out{heads_of<T>(gradients.q), heads_of<T>(gradients.k), heads_of<T>(gradients.v), {}};
+    std::int64_t parts = 1, part_size = 0;
+    if (gradients.bias.defined()) {
+      parts = gradients.bias.size(0);
+      part_size = gradients.bias.strides()[0];
+      Strides strides = Dims::filled(4, 0);
+      for (int d = 0; d < 4; ++d) strides[d] = gradients.bias.size(d + 1) == 1 ? 0 : gradients.bias.strides()[d + 1];
+      out.dbias = bias_of<Compute<T>>(gradients.bias, strides);
+    }
+    const AttentionSaved<T> saved{heads_of<const T>(y), heads_of<const T>(dy_rows), logsumexp.data<Compute<T>>()};
+    backward_as(inputs_of<T>(x), saved, out, parts, part_size, y.device());
+  });
 }
+
+// ---- The bias's gradient: partial sums over shares of the batch ----
+
+/// Zeros (parts, 1 or B, 1 or H, 1 or N, 1 or M) for a bias of `bias_shape`. As many parts as the batch is long, 16 at
+/// most on the CPU and 64 on CUDA, where more work is done at once; one where no two samples share a bias.
+Tensor bias_parts(const Tensor& q, const Shape& bias_shape) {
+  Shape shape = bias_shape;
+  while (shape.size() < 4) shape.insert(0, 1);
+  const std::int64_t most = q.device().is_cpu() ? 16 : (shape[0] == 1 ? 64 : 1);
+  shape.insert(0, std::clamp<std::int64_t>(q.size(0), 1, most));
+  return zeros(shape, compute_dtype(q), q.device());
+}
+
+/// The gradient in the bias's own shape.
+Tensor joined(const Tensor& parts, const Shape& bias_shape, DType dtype) {
+  return reshape(cast(sum(parts, {0}), dtype), bias_shape);
+}
+
+// ---- Checks ----
 
 void check_operands(const char* op, const Operands& x) {
   const bool shapes = x.q.dim() == 4 && x.k.dim() == 4 && x.v.dim() == 4 && x.k.shape() == x.v.shape() &&
@@ -110,8 +164,14 @@ void check_operands(const char* op, const Operands& x) {
                (!x.bias.defined() || x.bias.dtype() == x.q.dtype()),
            "{}: q is {}, k {}, v {} and bias {}, expected one of f32, f64, bf16", op, name_of(x.q.dtype()),
            name_of(x.k.dtype()), name_of(x.v.dtype()), x.bias.defined() ? name_of(x.bias.dtype()) : "absent");
-  VT_CHECK(x.q.device().is_cpu() && x.k.device().is_cpu() && x.v.device().is_cpu() && x.bias.device().is_cpu(),
-           "{}: q is on {}, expected cpu", op, to_string(x.q.device()));
+  const Device device = x.q.device();
+  VT_CHECK(x.k.device() == device && x.v.device() == device && (!x.bias.defined() || x.bias.device() == device),
+           "{}: q is on {}, k on {}, v on {} and bias {}, expected one device", op, to_string(device),
+           to_string(x.k.device()), to_string(x.v.device()),
+           x.bias.defined() ? "on " + to_string(x.bias.device()) : "absent");
+  VT_CHECK(device.is_cpu() || x.q.size(3) <= largest_head_on_cuda,
+           "{}: q is {}, expected heads of at most {} numbers on {}", op, to_string(x.q.shape()), largest_head_on_cuda,
+           to_string(device));
 }
 
 void check_bias(const char* op, const Tensor& bias, const Shape& scores) {
@@ -121,11 +181,10 @@ void check_bias(const char* op, const Tensor& bias, const Shape& scores) {
            to_string(bias.shape()), to_string(scores));
 }
 
-/// The bias as (1 or B, 1 or H, 1 or N, 1 or M).
-Shape four_dims(const Tensor& bias) {
-  Shape shape = bias.shape();
-  while (shape.size() < 4) shape.insert(0, 1);
-  return shape;
+/// The bias with the shape of the scores, or an undefined tensor.
+Tensor expanded(const OptionalTensor& bias, const Shape& scores) {
+  if (!bias) return Tensor();
+  return bias->view_as(scores, broadcast_strides(bias->shape(), bias->strides(), scores), bias->offset());
 }
 
 }  // namespace
@@ -148,33 +207,27 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Option
   const Shape scores{q.size(0), q.size(1), q.size(2), k.size(2)};
   if (bias) check_bias("attention", *bias, scores);
   if (is_recording_twice()) return attention_composed(q, k, v, bias, x.scale);
-  if (q.dtype() == DType::bf16) {
+  if (q.dtype() == DType::bf16 && q.device().is_cpu()) {
     const OptionalTensor bias_f32 = bias ? OptionalTensor(cast(*bias, DType::f32)) : std::nullopt;
     const auto f32 = [](const Tensor& t) { return cast(t, DType::f32); };
     return cast(attention(f32(q), f32(k), f32(v), bias_f32, scale), DType::bf16);
   }
-  if (bias) x.bias = x.bias.view_as(scores, broadcast_strides(bias->shape(), bias->strides(), scores), bias->offset());
-  Tensor y = empty(q.shape(), q.dtype());
+  x.bias = expanded(bias, scores);
+  Tensor y = empty(q.shape(), q.dtype(), q.device());
   const Tensor logsumexp = forward_into(x, y);
   const Tensor bias_or_none = bias.value_or(Tensor());
   const char* op = "attention";
   return record(op, y, {q, k, v, bias_or_none},
                 [q = Saved(q, op), k = Saved(k, op), v = Saved(v, op), bias = Saved(x.bias, op), y = Saved(y, op),
-                 bias_shape = bias_or_none.shape(), bias_dims = bias ? four_dims(*bias) : Shape(), logsumexp,
-                 scale = x.scale](const Tensor& dy, Chain& chain) {
-                  Operands gradients{empty(q->shape(), q->dtype()), empty(k->shape(), k->dtype()),
-                                     empty(v->shape(), v->dtype()), Tensor(), scale};
+                 bias_shape = bias_or_none.shape(), logsumexp, scale = x.scale](const Tensor& dy, Chain& chain) {
+                  Operands gradients{empty_like(*q), empty_like(*k), empty_like(*v), Tensor(), scale};
                   const bool wants_bias = bias->defined() && chain.wants(3);
-                  if (wants_bias) {
-                    Shape parts = bias_dims;
-                    parts.insert(0, bias_parts(q->size(0)));
-                    gradients.bias = zeros(parts, q->dtype());
-                  }
+                  if (wants_bias) gradients.bias = bias_parts(*q, bias_shape);
                   backward_into({*q, *k, *v, *bias, scale}, *y, logsumexp, dy, gradients);
                   if (chain.wants(0)) chain.add(0, gradients.q);
                   if (chain.wants(1)) chain.add(1, gradients.k);
                   if (chain.wants(2)) chain.add(2, gradients.v);
-                  if (wants_bias) chain.add(3, reshape(sum(gradients.bias, {0}), bias_shape));
+                  if (wants_bias) chain.add(3, joined(gradients.bias, bias_shape, dy.dtype()));
                 });
 }
 
@@ -220,20 +273,25 @@ Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& b
   check_operands(op, split_parts(qkv, bias.value_or(Tensor()), H, factor));
   if (bias) check_bias(op, *bias, {B, H, N, N});
   if (is_recording_twice()) return self_attention_composed(qkv, H, bias, factor);
-  if (bias || qkv.dtype() == DType::bf16) {  // less common: through the general op
+  if (qkv.dtype() == DType::bf16 && qkv.device().is_cpu()) {  // through the general op, which computes in f32
     const Tensor parts = permute(reshape(qkv, {B, N, 3, H, D}), {2, 0, 3, 1, 4});
     const Tensor y = attention(select(parts, 0, 0), select(parts, 0, 1), select(parts, 0, 2), bias, factor);
     return reshape(permute(y, {0, 2, 1, 3}), {B, N, H * D});
   }
-  Tensor y = empty({B, N, H * D}, qkv.dtype());
-  const Tensor logsumexp = forward_into(split_parts(qkv, Tensor(), H, factor), heads_view(y, H));
-  return record(op, y, {qkv},
-                [qkv = Saved(qkv, op), y = Saved(y, op), logsumexp, H, factor](const Tensor& dy, Chain& chain) {
-                  Tensor dqkv = empty(qkv->shape(), qkv->dtype());
+  const Tensor bias_or_none = bias.value_or(Tensor()), all_biases = expanded(bias, {B, H, N, N});
+  Tensor y = empty({B, N, H * D}, qkv.dtype(), qkv.device());
+  const Tensor logsumexp = forward_into(split_parts(qkv, all_biases, H, factor), heads_view(y, H));
+  return record(op, y, {qkv, bias_or_none},
+                [qkv = Saved(qkv, op), bias = Saved(all_biases, op), y = Saved(y, op), logsumexp,
+                 bias_shape = bias_or_none.shape(), H, factor](const Tensor& dy, Chain& chain) {
+                  Tensor dqkv = empty_like(*qkv);
                   Operands gradients = split_parts(dqkv, Tensor(), H, factor);
-                  backward_into(split_parts(*qkv, Tensor(), H, factor), heads_view(*y, H), logsumexp, heads_view(dy, H),
+                  const bool wants_bias = bias->defined() && chain.wants(1);
+                  if (wants_bias) gradients.bias = bias_parts(gradients.q, bias_shape);
+                  backward_into(split_parts(*qkv, *bias, H, factor), heads_view(*y, H), logsumexp, heads_view(dy, H),
                                 gradients);
-                  chain.add(0, dqkv);
+                  if (chain.wants(0)) chain.add(0, dqkv);
+                  if (wants_bias) chain.add(1, joined(gradients.bias, bias_shape, dy.dtype()));
                 });
 }
 

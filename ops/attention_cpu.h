@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "ops/attention_operands.h"
 #include "ops/gemm.h"
 #include "ops/lanes.h"
 #include "ops/math.h"
@@ -13,30 +14,6 @@
 #include "tensor/parallel.h"
 
 namespace vitrine {
-
-/// (B, H, rows, D) with dense D: where a batch, a head and a row start, in elements.
-template <class T>
-struct Heads {
-  T* data = nullptr;
-  std::int64_t batch = 0, head = 0, row = 0;
-  T* at(std::int64_t b, std::int64_t h, std::int64_t r = 0) const { return data + b * batch + h * head + r * row; }
-};
-
-/// The additive bias, (B, H, N, M) with stride 0 where it is broadcast.
-template <class T>
-struct Bias {
-  T* data = nullptr;
-  std::int64_t batch = 0, head = 0, row = 0, column = 0;
-  T* at(std::int64_t b, std::int64_t h, std::int64_t r) const { return data + b * batch + h * head + r * row; }
-};
-
-template <class T>
-struct AttentionInputs {
-  std::int64_t B, H, N, M, D;  // N queries, M keys
-  T scale;
-  Heads<const T> q, k, v;
-  Bias<const T> bias;  // data is nullptr without a bias
-};
 
 /// Query rows whose scores are in memory at a time.
 inline constexpr std::int64_t query_block = 128;
@@ -129,19 +106,6 @@ void attention_forward_cpu(const AttentionInputs<T>& in, Heads<T> y, T* logsumex
     }
   });
 }
-
-template <class T>
-struct AttentionGradients {
-  Heads<T> dq, dk, dv;
-  Bias<T> dbias;  // data is nullptr where no gradient is wanted; zero before the first addition
-};
-
-/// What backward reads beside the inputs.
-template <class T>
-struct AttentionSaved {
-  Heads<const T> y, dy;
-  const T* logsumexp;  // (B, H, N)
-};
 
 /// probabilities = e^(scores - logsumexp), the softmax of forward once more.
 template <class T>

@@ -52,7 +52,9 @@ OpCase masked_case() {
   for (std::int64_t m = 0; m < 4; ++m) mask.data<float>()[m] = -static_cast<float>(infinity);
   for (std::int64_t n = 0; n < 3; ++n) mask.data<float>()[n * 4 + 3] = -static_cast<float>(infinity);
   OpCase op_case = heads("masked keys and a fully masked row", 1, 2, 3, 4, 2);
-  op_case.call = [mask](const Tensors& in) { return attention(in[0], in[1], in[2], cast_data(mask, in[0].dtype())); };
+  op_case.call = [mask](const Tensors& in) {
+    return attention(in[0], in[1], in[2], to_device(cast_data(mask, in[0].dtype()), in[0].device()));
+  };
   op_case.reference = [mask](const Tensors& in) {
     return attention_naively({in[0], in[1], in[2], cast_data(mask, DType::f64)}, 1 / std::sqrt(2.0));
   };
