@@ -11,10 +11,12 @@ namespace {
 /// One element: p, g, m, v. All factors are prepared in double.
 template <class T>
 struct AdamWUpdate {
+  const double* statistics;               // of the gradient, see squared_norm.h
   T gradient_scale, keep;                 // keep = 1 - lr weight_decay
   T beta1, beta2, other1, other2;         // other = 1 - beta
   T step_size, root_correction, epsilon;  // lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
 
+  VT_HD bool begin() { return is_good_gradient(statistics, gradient_scale); }
   VT_HD void operator()(T& p, T gradient, T& m, T& v) const {
     const T g = gradient * gradient_scale;
     m = beta1 * m + other1 * g;
@@ -24,11 +26,12 @@ struct AdamWUpdate {
 };
 
 template <class T>
-AdamWUpdate<T> prepare(const AdamWOptions& options, const ArenaSegment& segment, std::int64_t t,
-                       double gradient_scale) {
+AdamWUpdate<T> functor_of(const AdamWOptions& options, const ArenaSegment& segment, std::int64_t t,
+                          const double* statistics) {
   const auto time = static_cast<double>(t);
   const double correction1 = 1 - std::pow(options.beta1, time), correction2 = 1 - std::pow(options.beta2, time);
-  return {.gradient_scale = static_cast<T>(gradient_scale),
+  return {.statistics = statistics,
+          .gradient_scale = 1,
           .keep = static_cast<T>(1 - segment.learning_rate * segment.weight_decay),
           .beta1 = static_cast<T>(options.beta1),
           .beta2 = static_cast<T>(options.beta2),
@@ -49,15 +52,23 @@ AdamW::AdamW(std::vector<ParameterGroup> groups, AdamWOptions options)
   VT_CHECK(options.epsilon >= 0, "adamw: epsilon is {}, expected 0 or more", options.epsilon);
 }
 
-void AdamW::update(const std::vector<ArenaSegment>& segments, double gradient_scale) {
-  dispatch_floating(parameters_.dtype(), "adamw", [&]<class T>(TypeTag<T>) {
-    if constexpr (!std::is_same_v<T, bfloat16>) {  // arenas are f32 or f64
-      for (const ArenaSegment& s : segments) {
-        const auto element = prepare<T>(options_, s, step_count(), gradient_scale);
-        update_each(parameters_.device(), element, s.end - s.begin, parameters_.data<T>() + s.begin,
-                    std::as_const(gradients_).data<T>() + s.begin, moments_[0].data<T>() + s.begin,
-                    moments_[1].data<T>() + s.begin);
-      }
+void AdamW::prepare(const std::vector<ArenaSegment>& segments) {
+  dispatch_arena(parameters_.dtype(), [&]<class T>(TypeTag<T>) {
+    std::vector<AdamWUpdate<T>> functors;
+    for (const ArenaSegment& s : segments) {
+      functors.push_back(functor_of<T>(options_, s, step_count(), statistics().data<double>()));
+    }
+    store_functors(functors, parameters_.device(), functors_);
+  });
+}
+
+void AdamW::update(const std::vector<ArenaSegment>& segments) {
+  dispatch_arena(parameters_.dtype(), [&]<class T>(TypeTag<T>) {
+    const auto* functor = static_cast<const AdamWUpdate<T>*>(functors_.raw_data());
+    for (const ArenaSegment& s : segments) {
+      update_each(parameters_.device(), functor++, s.end - s.begin, parameters_.data<T>() + s.begin,
+                  std::as_const(gradients_).data<T>() + s.begin, moments_[0].data<T>() + s.begin,
+                  moments_[1].data<T>() + s.begin);
     }
   });
 }

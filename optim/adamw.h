@@ -20,7 +20,8 @@ class AdamW final : public Optimizer {
   using Optimizer::step;
 
  private:
-  void update(const std::vector<ArenaSegment>& segments, double gradient_scale) override;
+  void prepare(const std::vector<ArenaSegment>& segments) override;
+  void update(const std::vector<ArenaSegment>& segments) override;
   AdamWOptions options_;
 };
 

@@ -11,6 +11,7 @@ template <class T>
 struct AverageUpdate {
   T decay, other;  // other = 1 - decay
 
+  VT_HD bool begin() const { return true; }
   VT_HD void operator()(T& average, T source) const { average = decay * average + other * source; }
 };
 
@@ -33,17 +34,24 @@ ParameterAverage::ParameterAverage(std::vector<NamedParameter> source, std::vect
              name_of(from.dtype()), name_of(to.dtype()));
     VT_CHECK(from.storage() != to.storage(), "average: {} has the same elements in source and target", source_[i].name);
   }
+  if (!source_.empty()) store_functor();
+}
+
+void ParameterAverage::store_functor() {
+  const Tensor& first = source_[0].parameter->value();
+  dispatch_arena(first.dtype(), [&]<class T>(TypeTag<T>) {
+    const std::vector<AverageUpdate<T>> functor{{static_cast<T>(decay_), static_cast<T>(1 - decay_)}};
+    store_functors(functor, first.device(), functor_);
+  });
 }
 
 void ParameterAverage::update() {
   for (std::size_t i = 0; i < source_.size(); ++i) {
     const Tensor& from = source_[i].parameter->value();
     Tensor& to = target_[i].parameter->value();
-    dispatch_floating(from.dtype(), "average", [&]<class T>(TypeTag<T>) {
-      if constexpr (!std::is_same_v<T, bfloat16>) {
-        const AverageUpdate<T> element{static_cast<T>(decay_), static_cast<T>(1 - decay_)};
-        update_each(from.device(), element, from.numel(), to.data<T>(), from.data<T>());
-      }
+    dispatch_arena(from.dtype(), [&]<class T>(TypeTag<T>) {
+      update_each(from.device(), static_cast<const AverageUpdate<T>*>(functor_.raw_data()), from.numel(), to.data<T>(),
+                  from.data<T>());
     });
     to.storage()->bump_version();
   }

@@ -1,11 +1,17 @@
 // The loop of every optimiser: one pass over flat arrays of one length, on the CPU or on CUDA, from one functor.
+//
+// The functor itself lies in memory of the device. So its numbers (learning rate, bias corrections) can be renewed while a
+// captured CUDA graph, which holds only the address, is replayed.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <vector>
 
-#include "tensor/device.h"
+#include "optim/squared_norm.h"
 #include "tensor/launch.h"
 #include "tensor/parallel.h"
+#include "tensor/tensor.h"
 
 namespace vitrine {
 
@@ -14,14 +20,16 @@ namespace detail {
 inline constexpr std::int64_t update_chunk = 1 << 14;  // elements; a few of these arrays fit in the second-level cache
 
 template <class F, class T, class... State>
-void update_range(const F& f, std::int64_t begin, std::int64_t end, T* __restrict target, const T* __restrict source,
+void update_range(F f, std::int64_t begin, std::int64_t end, T* __restrict target, const T* __restrict source,
                   State* __restrict... state) {
   for (std::int64_t i = begin; i < end; ++i) f(target[i], source[i], state[i]...);
 }
 
 #if VT_CUDA
 template <class F, class T, class... State>
-__global__ void update_kernel(F f, std::int64_t count, T* target, const T* source, State*... state) {
+__global__ void update_kernel(const F* functor, std::int64_t count, T* target, const T* source, State*... state) {
+  F f = *functor;
+  if (!f.begin()) return;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
     f(target[i], source[i], state[i]...);
@@ -31,17 +39,43 @@ __global__ void update_kernel(F f, std::int64_t count, T* target, const T* sourc
 
 }  // namespace detail
 
-/// f(target[i], source[i], state[i]...) for 0 <= i < count. The arrays must not overlap.
+/// What begin() of every functor does: false where the update is to be left out, else takes over the factor of clipping.
+template <class T>
+VT_HD bool is_good_gradient(const double* statistics, T& gradient_scale) {
+  gradient_scale = static_cast<T>(statistics[gradient_factor]);
+  return statistics[updates_left_out] == 0;
+}
+
+/// Calls body(TypeTag<T>{}) for the dtype of the arenas, f32 or f64.
+template <class Body>
+void dispatch_arena(DType dtype, const Body& body) {
+  dtype == DType::f64 ? body(TypeTag<double>{}) : body(TypeTag<float>{});
+}
+
+/// The functors of all segments as one tensor of bytes on `device`; `place` is used again where it fits.
+template <class F>
+void store_functors(const std::vector<F>& functors, Device device, Tensor& place) {
+  const auto bytes = static_cast<std::int64_t>(functors.size() * sizeof(F));
+  Tensor on_cpu = empty({bytes}, DType::u8);
+  std::memcpy(on_cpu.raw_data(), functors.data(), static_cast<std::size_t>(bytes));
+  if (!place.defined() || place.numel() != bytes) place = empty({bytes}, DType::u8, device);
+  copy_into(place, on_cpu);
+}
+
+/// f(target[i], source[i], state[i]...) for 0 <= i < count, where f is a copy of *functor whose begin() returned true; where it
+/// returns false, nothing is done. The arrays must not overlap.
 template <class F, class T, class... State>
-void update_each(Device device, const F& f, std::int64_t count, T* target, const T* source, State*... state) {
+void update_each(Device device, const F* functor, std::int64_t count, T* target, const T* source, State*... state) {
 #if VT_CUDA
   if (device.is_cuda()) {
-    launch(detail::update_kernel<F, T, State...>, grid_for(count, 256), dim3(256), 0, current_stream(), f, count,
+    launch(detail::update_kernel<F, T, State...>, grid_for(count, 256), dim3(256), 0, current_stream(), functor, count,
            target, source, state...);
     return;
   }
 #endif
   (void)device;
+  F f = *functor;
+  if (!f.begin()) return;
   parallel_for(count, detail::update_chunk, [&](std::int64_t begin, std::int64_t end) {
     detail::update_range(f, begin, end, target, source, state...);
   });

@@ -13,7 +13,6 @@ namespace vitrine {
 namespace {
 
 constexpr std::int64_t alignment = 16;  // elements: every parameter starts on a cache line
-constexpr double torch_epsilon = 1e-6;  // added to the norm that clip divides by
 
 std::string last_component(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
@@ -78,6 +77,7 @@ void Optimizer::build_arenas() {
   const Tensor& first = entries_.front().parameter->value();
   parameters_ = zeros({size}, first.dtype(), first.device());
   gradients_ = zeros_like(parameters_);
+  statistics_ = zeros({3}, DType::f64, first.device());
   for (std::size_t i = 0; i < moment_names_.size(); ++i) moments_.push_back(zeros_like(parameters_));
   for (const Entry& entry : entries_) {
     Tensor place = view(parameters_, entry);
@@ -98,12 +98,16 @@ void Optimizer::set_learning_rate(double learning_rate) {
 }
 
 void Optimizer::gather(const Gradients& gradients, double scale) {
-  for (Entry& entry : entries_) entry.has_gradient = false;
+  is_gathered_ = false;
   accumulate(gradients, scale);
 }
 
 void Optimizer::accumulate(const Gradients& gradients, double scale) {
-  is_checked_ = false;
+  if (!is_gathered_) {
+    for (Entry& entry : entries_) entry.has_gradient = false;
+  }
+  is_gathered_ = true;
+  is_measured_ = false;
   for (Entry& entry : entries_) {
     Tensor gradient = gradients[*entry.parameter];
     if (!gradient.defined()) continue;
@@ -136,20 +140,24 @@ std::vector<ArenaSegment> Optimizer::segments() const {
   return list;
 }
 
-double Optimizer::clip(double max_norm) {
+void Optimizer::measure(double max_norm, const Tensor& loss) {
   VT_CHECK(max_norm >= 0, "{}: clip to norm {}, expected 0 (only measure) or more", name_, max_norm);
-  double sum = 0;
-  for (const ArenaSegment& s : segments()) {
-    sum += squared_norm(gradients_.view_as({s.end - s.begin}, {1}, s.begin));
-  }
-  if (!std::isfinite(sum)) report_non_finite();
-  const double norm = std::sqrt(sum);
-  gradient_scale_ = max_norm > 0 ? std::min(1.0, max_norm / (norm + torch_epsilon)) : 1;
-  is_checked_ = true;
-  return norm;
+  measure_gradients(gradients_, segments(), max_norm, loss, statistics_);
+  is_measured_ = true;
 }
 
-void Optimizer::report_non_finite() const {
+double Optimizer::clip(double max_norm) {
+  measure(max_norm);
+  const auto statistics = statistics_.to_vector<double>();
+  if (statistics[updates_left_out] != 0) throw_non_finite();
+  return std::sqrt(statistics[gradient_norm_squared]);
+}
+
+void Optimizer::throw_non_finite() {
+  const auto left_out = static_cast<std::int64_t>(statistics_.to_vector<double>()[updates_left_out]);
+  step_count_ -= is_measured_ ? left_out - 1 : left_out;  // one that was only measured has not been counted
+  fill(statistics_, 0);
+  is_gathered_ = is_measured_ = false;
   for (const Entry& entry : entries_) {
     if (entry.has_gradient && !std::isfinite(squared_norm(view(gradients_, entry)))) {
       throw NonFiniteGradient(fmt::format("{}: the gradient of {} is not finite in step {}; no parameter was changed",
@@ -157,18 +165,28 @@ void Optimizer::report_non_finite() const {
                               entry.name);
     }
   }
-  throw NonFiniteGradient(fmt::format("{}: the norm of the gradient overflows; no parameter was changed", name_), "");
+  throw NonFiniteGradient(
+      fmt::format("{}: the loss or the norm of the gradient is not finite; no parameter was changed", name_), "");
 }
 
 void Optimizer::step() {
-  const std::vector<ArenaSegment> parts = segments();
-  VT_CHECK(!parts.empty(), "{}: no parameter has a gradient; call gather with the result of backward first", name_);
-  if (!is_checked_) clip(0);
+  if (!is_measured_) clip(0);
+  finish_step(is_gathered_ ? segments() : std::vector<ArenaSegment>());
+}
+
+void Optimizer::clip_and_step(double max_norm, const Tensor& loss) {
+  measure(max_norm, loss);
+  finish_step(segments());
+}
+
+void Optimizer::finish_step(const std::vector<ArenaSegment>& parts) {
+  VT_CHECK(is_gathered_ && !parts.empty(),
+           "{}: no parameter has a gradient; call gather with the result of backward first", name_);
   ++step_count_;
-  update(parts, gradient_scale_);
+  prepare(parts);
+  update(parts);
   parameters_.storage()->bump_version();
-  for (Entry& entry : entries_) entry.has_gradient = false;
-  is_checked_ = false;
+  is_gathered_ = is_measured_ = false;
 }
 
 std::int64_t Optimizer::parameter_count() const {

@@ -74,6 +74,16 @@ class Optimizer {
   /// uses the gradients times max_norm / (norm + 1e-6), as PyTorch does; max_norm 0 only measures. Throws NonFiniteGradient.
   double clip(double max_norm = 0);
 
+  /// clip and step in one, without waiting for a GPU. Where the gradient is not finite, or `loss` (one f64, if given), this
+  /// update and all later ones are left out, and counted in statistics()[updates_left_out]; throw_non_finite() ends that.
+  void clip_and_step(double max_norm = 0, const Tensor& loss = {});
+
+  /// f64 (3) on the device of the parameters; squared_norm.h names the places.
+  const Tensor& statistics() const { return statistics_; }
+
+  /// Throws NonFiniteGradient for the gradients that are gathered now; updates are made again from then on.
+  [[noreturn]] void throw_non_finite();
+
   /// Updates the parameters from the gathered gradients, and forgets these. A parameter that the loss did not depend on, and
   /// so has no gradient, stays as it is.
   void step();
@@ -95,11 +105,14 @@ class Optimizer {
   Optimizer(std::string name, std::vector<ParameterGroup> groups, double learning_rate,
             std::vector<std::string> moments);
 
-  /// Updates `parameters` in `segments`. `step_count()` already counts this step; gradients are to be scaled by
-  /// `gradient_scale`. All arenas have one dtype, f32 or f64, and one device.
-  virtual void update(const std::vector<ArenaSegment>& segments, double gradient_scale) = 0;
+  /// Writes the functors of the next update, one for each segment, to `functors_`. `step_count()` already counts that step.
+  virtual void prepare(const std::vector<ArenaSegment>& segments) = 0;
+
+  /// Updates `parameters_` in `segments` with these functors. All arenas have one dtype, f32 or f64, and one device.
+  virtual void update(const std::vector<ArenaSegment>& segments) = 0;
 
   Tensor parameters_, gradients_;  // (arena size)
+  Tensor functors_;                // bytes
   std::vector<Tensor> moments_;    // (arena size) each
 
  private:
@@ -107,23 +120,25 @@ class Optimizer {
     std::string name;
     Parameter* parameter;
     std::size_t group;
-    std::int64_t begin;  // in the arenas
-    bool has_gradient = false;
+    std::int64_t begin;         // in the arenas
+    bool has_gradient = false;  // in what was gathered last
   };
 
   void check_groups() const;
   void build_arenas();
   Tensor view(const Tensor& arena, const Entry& entry) const;
   std::vector<ArenaSegment> segments() const;
-  [[noreturn]] void report_non_finite() const;
+  void measure(double max_norm, const Tensor& loss = {});
+  void finish_step(const std::vector<ArenaSegment>& segments);
 
   std::string name_;
   std::vector<ParameterGroup> groups_;
   std::vector<Entry> entries_;
   std::vector<std::string> moment_names_;
   double learning_rate_ = 0;
-  double gradient_scale_ = 1;
-  bool is_checked_ = false;  // clip has seen the gradients that are gathered now
+  Tensor statistics_;
+  bool is_gathered_ = false;  // there are gradients for the next step
+  bool is_measured_ = false;  // and their norm is in the statistics
   std::int64_t step_count_ = 0;
 };
 

@@ -19,7 +19,8 @@ class Sgd final : public Optimizer {
   using Optimizer::step;
 
  private:
-  void update(const std::vector<ArenaSegment>& segments, double gradient_scale) override;
+  void prepare(const std::vector<ArenaSegment>& segments) override;
+  void update(const std::vector<ArenaSegment>& segments) override;
   SgdOptions options_;
 };
 

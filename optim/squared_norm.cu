@@ -1,15 +1,30 @@
 // The sum of squares in two stages: one partial sum for each block of fixed size, then their sum in order.
 #include "optim/squared_norm.h"
 
-#include <vector>
+#include <cmath>
+#include <numeric>
+#include <utility>
 
-#include "tensor/launch.h"
+#include "ops/warp.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {
 namespace {
 
 constexpr std::int64_t block_size = 1 << 15;  // elements
+constexpr double torch_epsilon = 1e-6;        // added to the norm that clipping divides by
+
+VT_HD inline bool is_finite(double x) { return x - x == 0; }
+
+/// Fills the statistics from the sum of squares; `loss` may be null.
+VT_HD inline void decide(double total, double max_norm, const double* loss, double* statistics) {
+  const double factor = max_norm / (std::sqrt(total) + torch_epsilon);
+  statistics[gradient_norm_squared] = total;
+  statistics[gradient_factor] = max_norm > 0 && factor < 1 ? factor : 1;
+  // The count stays above zero, so that later updates are left out too until the host has heard of it.
+  const bool good = is_finite(total) && (!loss || is_finite(*loss)) && statistics[updates_left_out] == 0;
+  if (!good) statistics[updates_left_out] += 1;
+}
 
 // ---- CPU: eight running sums for each block, so that the loop vectorises ----
 
@@ -28,12 +43,10 @@ double sum_of_squares(const T* x, std::int64_t count) {
 }
 
 template <class T>
-std::vector<double> block_sums_cpu(const T* x, std::int64_t count) {
-  std::vector<double> sums(static_cast<std::size_t>(chunk_count(count, block_size)));
+void block_sums_cpu(const T* x, std::int64_t count, double* sums) {
   parallel_for(count, block_size, [&](std::int64_t begin, std::int64_t end) {
-    sums[static_cast<std::size_t>(begin / block_size)] = sum_of_squares(x + begin, end - begin);
+    sums[begin / block_size] = sum_of_squares(x + begin, end - begin);
   });
-  return sums;
 }
 
 // ---- CUDA: one thread block for each block of elements ----
@@ -56,33 +69,66 @@ __global__ void block_sums_kernel(const T* x, std::int64_t count, double* sums) 
   if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
 }
 
-template <class T>
-std::vector<double> block_sums_cuda(const Tensor& x) {
-  const std::int64_t blocks = chunk_count(x.numel(), block_size);
-  Tensor sums = empty({blocks}, DType::f64, x.device());
-  launch(block_sums_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, current_stream(), x.data<T>(),
-         x.numel(), sums.data<double>());
-  return sums.to_vector<double>();
+/// Joins the sums of the blocks, and decides about the update.
+__global__ void decide_kernel(const double* sums, std::int64_t count, double max_norm, const double* loss,
+                              double* statistics) {
+  const double total = warp_sum<double>(count, [&](std::int64_t i) { return sums[i]; });
+  if (threadIdx.x == 0) decide(total, max_norm, loss, statistics);
 }
 #endif
 
+/// The blocks' sums for one segment of x, into `sums` on x's device.
 template <class T>
-std::vector<double> block_sums(const Tensor& x) {
+void block_sums(const T* x, std::int64_t count, double* sums, Device device) {
+  const std::int64_t blocks = chunk_count(count, block_size);
+  if (blocks == 0) return;
 #if VT_CUDA
-  if (x.device().is_cuda()) return block_sums_cuda<T>(x);
+  if (device.is_cuda()) {
+    launch(block_sums_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(threads), 0, current_stream(), x, count,
+           sums);
+    return;
+  }
 #endif
-  return block_sums_cpu(x.data<T>(), x.numel());
+  (void)device;
+  block_sums_cpu(x, count, sums);
 }
 
 }  // namespace
 
+void measure_gradients(const Tensor& gradients, const std::vector<ArenaSegment>& segments, double max_norm,
+                       const Tensor& loss, Tensor& statistics) {
+  std::int64_t blocks = 0;
+  for (const ArenaSegment& s : segments) blocks += chunk_count(s.end - s.begin, block_size);
+  Tensor sums = empty({blocks}, DType::f64, gradients.device());
+  double* next = sums.data<double>();
+  for (const ArenaSegment& s : segments) {
+    const std::int64_t count = s.end - s.begin;
+    if (gradients.dtype() == DType::f32) {
+      block_sums(gradients.data<float>() + s.begin, count, next, gradients.device());
+    } else {
+      block_sums(gradients.data<double>() + s.begin, count, next, gradients.device());
+    }
+    next += chunk_count(count, block_size);
+  }
+  double* result = statistics.data<double>();
+  const double* checked = loss.defined() ? loss.data<double>() : nullptr;
+#if VT_CUDA
+  if (gradients.device().is_cuda()) {
+    launch(decide_kernel, dim3(1), dim3(warp_threads), 0, current_stream(), sums.data<double>(), blocks, max_norm,
+           checked, result);
+    return;
+  }
+#endif
+  const double* first = std::as_const(sums).data<double>();
+  decide(std::accumulate(first, first + blocks, 0.0), max_norm, checked, result);
+}
+
 double squared_norm(const Tensor& x) {
   VT_CHECK(x.is_contiguous() && (x.dtype() == DType::f32 || x.dtype() == DType::f64),
            "squared_norm: x is {} {}, expected row-major f32 or f64", name_of(x.dtype()), to_string(x.shape()));
-  if (x.numel() == 0) return 0;
-  double total = 0;
-  for (const double sum : x.dtype() == DType::f32 ? block_sums<float>(x) : block_sums<double>(x)) total += sum;
-  return total;
+  Tensor statistics = zeros({3}, DType::f64, x.device());
+  measure_gradients(x, {{.begin = 0, .end = x.numel()}}, 0, Tensor(), statistics);
+  return statistics.to_vector<double>()[gradient_norm_squared];
 }
 
 }  // namespace vitrine

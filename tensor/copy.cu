@@ -3,6 +3,7 @@
 
 #include "tensor/launch.h"
 #include "tensor/parallel.h"
+#include "tensor/staging.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"
 
@@ -27,6 +28,13 @@ struct Copy {
   VT_HD void operator()(Target& target, Source source) const {
     target = convert<Target>(source);
   }
+};
+
+/// Ignores the source, which the drivers want: the compiler leaves the read out.
+template <class T>
+struct FillWith {
+  T value;
+  VT_HD void operator()(T& target, T) const { target = value; }
 };
 
 struct AddInto {
@@ -113,13 +121,18 @@ void copy_on_one_device(Tensor& target, const Tensor& source) {
 }
 
 #if VT_CUDA
-/// Between devices: both ends row-major and of one dtype, so one memcpy does.
+/// Between devices: both ends row-major and of one dtype, so one memcpy does. A copy to a GPU only waits until the source has
+/// been read, so that work for the GPU can go on being queued; a copy to the CPU waits until the numbers are there.
 void copy_between_devices(Tensor& target, const Tensor& source) {
   const Tensor from = contiguous_data(cast_data(source, target.dtype()));
   Tensor to = target.is_contiguous() ? target : empty(target.shape(), target.dtype(), target.device());
-  CUDA_CHECK(cudaMemcpyAsync(to.raw_data(), from.raw_data(), from.numel() * size_of(from.dtype()), cudaMemcpyDefault,
-                             current_stream()));
-  CUDA_CHECK(cudaStreamSynchronize(current_stream()));
+  const std::size_t bytes = static_cast<std::size_t>(from.numel()) * size_of(from.dtype());
+  if (source.device().is_cpu()) {
+    copy_to_device(to.raw_data(), from.raw_data(), bytes);
+  } else {
+    CUDA_CHECK(cudaMemcpyAsync(to.raw_data(), from.raw_data(), bytes, cudaMemcpyDefault, current_stream()));
+    CUDA_CHECK(cudaStreamSynchronize(current_stream()));
+  }
   if (!target.is_contiguous()) copy_on_one_device(target, to);
 }
 #endif
@@ -138,14 +151,13 @@ void copy_into(Tensor& target, const Tensor& source) {
 
 void fill(Tensor& target, double value) {
   if (target.numel() == 0) return;
-  // A one-element source, expanded by zero strides, makes fill a copy.
-  Tensor one = empty({}, target.dtype(), cpu);
+  target.storage()->bump_version();
+  const auto loop = collapse<2>(target.shape(), {target.strides(), target.strides()});
   dispatch_all(target.dtype(), "fill", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    *one.data<T>() = convert<T>(value);
+    T* data = static_cast<T*>(target.raw_data());
+    apply(FillWith<T>{convert<T>(value)}, data, static_cast<const T*>(data), loop, target.numel(), target.device());
   });
-  one = to_device(one, target.device());
-  copy_into(target, one.view_as(target.shape(), Dims::filled(target.dim(), 0), 0));
 }
 
 void add_into(Tensor& target, const Tensor& source) {

@@ -2,6 +2,8 @@
 #include "tensor/device.h"
 
 #include <charconv>
+#include <map>
+#include <mutex>
 
 #include "tensor/error.h"
 #include "tensor/launch.h"
@@ -29,7 +31,16 @@ int cuda_device_count() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
-cudaStream_t current_stream() { return nullptr; }
+cudaStream_t current_stream() {
+  static std::mutex mutex;
+  static auto& streams = *new std::map<int, cudaStream_t>();  // by device; never destroyed: CUDA may be gone by then
+  int device = 0;
+  CUDA_CHECK(cudaGetDevice(&device));
+  const std::lock_guard lock(mutex);
+  cudaStream_t& stream = streams[device];
+  if (!stream) CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream;
+}
 #else
 int cuda_device_count() { return 0; }
 #endif

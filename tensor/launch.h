@@ -17,7 +17,8 @@ namespace vitrine {
     VT_CHECK(status == cudaSuccess, "cuda: {} failed: {}", #call, cudaGetErrorString(status)); \
   } while (false)
 
-/// The stream that the library works on in this thread.
+/// The stream that the library works on: one for each device. What is queued on it runs in order, so a block of memory can go
+/// back to the cache while a kernel that reads it is still waiting: whoever gets it next is queued behind.
 cudaStream_t current_stream();
 
 /// Starts kernel(args...) on `grid` x `block` threads with `shared_bytes` of dynamic shared memory.

@@ -7,6 +7,10 @@
 #include "models/vit.h"
 #include "train/trainer.h"
 
+#if defined(VT_HOST_CUDA)
+#include <cuda_runtime.h>
+#endif
+
 namespace vitrine {
 namespace {
 
@@ -64,6 +68,23 @@ TEST(MixedPrecision, GradientsComeBackInF32) {
   }
 }
 
+struct Listener : TrainObserver {
+  std::vector<double> losses;  // the mean of the epoch so far; on a GPU, as far as it is known
+  double evaluation = NAN;
+  std::function<void()> after_batch = [] {};
+
+  void note(const std::string&) override {}
+  void batch_done(const Progress& progress) override {
+    losses.push_back(progress.loss);
+    after_batch();
+  }
+  void epoch_done(const EpochSummary& summary, bool) override {
+    losses.push_back(summary.train_loss);
+    evaluation = summary.eval_loss;
+  }
+  bool should_stop() override { return false; }
+};
+
 class Modes : public testing::Test {
  protected:
   void SetUp() override {
@@ -72,18 +93,8 @@ class Modes : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  struct Listener : TrainObserver {
-    std::vector<double> losses;  // the mean of the epoch so far
-    void note(const std::string&) override {}
-    void batch_done(const Progress& progress) override { losses.push_back(progress.loss); }
-    void epoch_done(const EpochSummary& summary, bool) override { evaluation = summary.eval_loss; }
-    bool should_stop() override { return false; }
-    double evaluation = NAN;
-  };
-
   /// Trains 12 updates with noise, mixing and a moving average.
-  Listener losses(const std::string& more) const {
-    Listener listener;
+  Listener losses(const std::string& more, Listener listener = {}) const {
     Recipe recipe = parse_recipe(
         fmt::format("dataset: shapes\ntrain-num-samples: 96\nval-num-samples: 16\nmodel: vit_tiny_patch4_32\n"
                     "model-kwargs: {{embed_dim: 16, depth: 2, num_heads: 2}}\nimg-size: 16\nbatch-size: 8\nepochs: 1\n"
@@ -95,11 +106,15 @@ class Modes : public testing::Test {
     return listener;
   }
 
-  void expect_close(const Listener& actual, const Listener& expected, double bound) const {
-    ASSERT_EQ(actual.losses.size(), expected.losses.size());
-    for (std::size_t i = 0; i < actual.losses.size(); ++i) {
-      EXPECT_NEAR(actual.losses[i], expected.losses[i], bound * expected.losses[i]) << "update " << i;
+  /// A GPU's losses are heard of one update later, but for the first.
+  static void expect_close(const Listener& actual, const Listener& expected, double bound, std::size_t delay = 0) {
+    ASSERT_EQ(actual.losses.size(), 13u);
+    ASSERT_EQ(expected.losses.size(), 13u);
+    for (std::size_t i = 0; i < 12; ++i) {
+      const double loss = expected.losses[i < delay ? 0 : i - delay];
+      EXPECT_NEAR(actual.losses[i], loss, bound * loss) << "update " << i;
     }
+    EXPECT_NEAR(actual.losses[12], expected.losses[12], bound * expected.losses[12]);
     EXPECT_NEAR(actual.evaluation, expected.evaluation, bound * expected.evaluation);
   }
 
@@ -116,8 +131,24 @@ TEST_F(Modes, Bf16TrainsLikeF32) {
 TEST_F(Modes, CudaTrainsLikeTheCpu) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
   const Listener exact = losses("");
-  expect_close(losses("device: cuda\n"), exact, 1e-4);
-  expect_close(losses("device: cuda\namp: true\n"), exact, 0.01);
+  expect_close(losses("device: cuda\n"), exact, 1e-4, 1);
+  expect_close(losses("device: cuda\namp: true\n"), exact, 0.01, 1);
+}
+#endif
+
+#if defined(VT_HOST_CUDA)
+// The layer that plays the GPU counts what a real one would suffer from.
+TEST_F(Modes, ASteadyUpdateNeitherAllocatesNorWaits) {
+  std::vector<host_cuda::Counters> counters;
+  Listener listener;
+  listener.after_batch = [&] { counters.push_back(host_cuda::counters()); };
+  losses("device: cuda\namp: true\n", listener);
+  ASSERT_EQ(counters.size(), 12u);
+  for (std::size_t i = 5; i < 12; ++i) {
+    EXPECT_EQ(counters[i].allocations, counters[4].allocations) << "update " << i;
+    EXPECT_EQ(counters[i].synchronizations, counters[4].synchronizations) << "update " << i;
+    EXPECT_EQ(counters[i].launches - counters[i - 1].launches, counters[4].launches - counters[3].launches);
+  }
 }
 #endif
 

@@ -7,6 +7,7 @@
 
 #include "autograd/tape.h"
 #include "ops/ops.h"
+#include "optim/squared_norm.h"
 #include "tensor/parallel.h"
 #include "train/file.h"
 #include "train/weights.h"
@@ -46,49 +47,67 @@ bool Trainer::train_epoch() {
   const std::int64_t batches = train_loader_->batches_per_epoch();
   if (state_.batch < batches) train_loader_->start(state_.epoch, state_.batch);
   while (state_.batch < batches) {
-    if (must_stop()) return false;
+    if (must_stop()) return settle(), false;
     const auto start = Clock::now();
     update_weights();
     training_seconds_ += seconds_since(start);
     report_progress();
-    if (recipe_.recovery_interval > 0 && state_.step % recipe_.recovery_interval == 0) folder_->save(snapshot());
+    if (recipe_.recovery_interval > 0 && state_.step % recipe_.recovery_interval == 0) {
+      settle();
+      folder_->save(snapshot());
+    }
   }
+  settle();
   return true;
 }
 
-/// One update, from `grad-accum-steps` batches or what is left of the epoch.
+/// One update, from `grad-accum-steps` batches or what is left of the epoch. A GPU is only handed the work: what came of it
+/// is looked at when the next update is under way, so that neither has to wait for the other.
 void Trainer::update_weights() {
   const std::int64_t batches = train_loader_->batches_per_epoch();
   const std::int64_t parts = std::min(recipe_.grad_accum_steps, batches - state_.batch);
   optimizer_->set_learning_rate(schedule_.at(recipe_.sched_on_updates ? state_.step : state_.epoch));
 
-  double loss_sum = 0;
+  Tensor loss_sum;  // f64 (1), each batch's loss times its images
   std::int64_t images = 0;
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::optional<Batch> batch = train_loader_->next();
     Tape tape;
     const Tensor loss = loss_of(*batch);
     optimizer_->accumulate(tape.backward(loss), 1.0 / static_cast<double>(parts));
-    loss_sum += loss.item() * static_cast<double>(batch->size());
+    const Tensor addend = reshape(cast(loss.detach(), DType::f64) * static_cast<double>(batch->size()), {1});
+    loss_sum = loss_sum.defined() ? loss_sum + addend : addend;
     images += batch->size();
   }
-
-  try {
-    optimizer_->clip(
-        recipe_.clip_grad);  // measures the norm in any case: a gradient that is not finite ends the run here
-    VT_CHECK(std::isfinite(loss_sum), "the loss is {}", loss_sum / static_cast<double>(images));
-  } catch (const Error& error) {
-    throw Error(fmt::format("training: epoch {}, batch {}, loss {}: {}; the weights were not changed", state_.epoch,
-                            state_.batch, loss_sum / static_cast<double>(images), error.what()));
-  }
-  optimizer_->step();
+  optimizer_->clip_and_step(recipe_.clip_grad, loss_sum);
   if (average_) average_->update();
+
+  UpdateResult result{ReadBack(concat({loss_sum, optimizer_->statistics()}, 0)), state_.batch, images};
+  settle();
+  pending_ = std::move(result);
+  if (placement_.device.is_cpu() || state_.loss_images == 0) settle();
 
   state_.batch += parts;
   state_.step += 1;
-  state_.loss_sum += loss_sum;
-  state_.loss_images += images;
   images_trained_ += images;
+}
+
+/// Takes in the result of the last update; an Error if its loss or gradient was not finite.
+void Trainer::settle() {
+  if (!pending_) return;
+  const UpdateResult result = std::move(*pending_);
+  pending_.reset();
+  const std::vector<double> numbers = result.numbers.get();
+  if (numbers[1 + updates_left_out] != 0) {
+    try {
+      optimizer_->throw_non_finite();
+    } catch (const Error& error) {
+      throw Error(fmt::format("training: epoch {}, batch {}, loss {}: {}; the weights were not changed", state_.epoch,
+                              result.batch, numbers[0] / static_cast<double>(result.images), error.what()));
+    }
+  }
+  state_.loss_sum += numbers[0];
+  state_.loss_images += result.images;
 }
 
 Tensor Trainer::loss_of(const Batch& batch) {
@@ -101,7 +120,7 @@ Tensor Trainer::loss_of(const Batch& batch) {
     return binary_cross_entropy(logits, to_device(targets, device));
   }
   if (batch.targets.defined()) return soft_cross_entropy(logits, to_device(batch.targets, device));
-  return cross_entropy(logits, to_device(batch.labels, device), recipe_.smoothing);
+  return cross_entropy(logits, batch.labels, recipe_.smoothing);  // checks the labels before it moves them
 }
 
 bool Trainer::must_stop() const {

@@ -14,6 +14,7 @@
 #include "data/loader.h"
 #include "models/registry.h"
 #include "optim/average.h"
+#include "tensor/read_back.h"
 #include "train/evaluate.h"
 #include "train/observer.h"
 #include "train/run_folder.h"
@@ -43,8 +44,15 @@ class Trainer {
   void start_or_resume();
   void describe() const;
 
+  /// What an update gave, on its way back from the device.
+  struct UpdateResult {
+    ReadBack numbers;  // sum of the losses, then the optimiser's statistics
+    std::int64_t batch, images;
+  };
+
   bool train_epoch();
   void update_weights();
+  void settle();
   Tensor loss_of(const Batch& batch);
   bool must_stop() const;
   bool finish_epoch();
@@ -68,6 +76,7 @@ class Trainer {
   Schedule schedule_;
   std::optional<RunFolder> folder_;
   RunState state_;
+  std::optional<UpdateResult> pending_;  // of the last update
 
   // Of this process alone, for speed, the time left and the time limit.
   using Clock = std::chrono::steady_clock;

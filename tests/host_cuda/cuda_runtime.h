@@ -163,6 +163,7 @@ cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
 // ---- Kernels ----
@@ -190,6 +191,12 @@ class DeviceMemoryOpen {
 };
 
 bool is_device_memory(const void* address);
+
+/// What a steady training step must not do often, or at all.
+struct Counters {
+  std::uint64_t launches = 0, allocations = 0, synchronizations = 0;  // of the device and of pinned memory; of the host
+};
+Counters counters();
 
 /// The size of the device's memory in bytes, 8 GiB at first.
 void set_device_memory(std::size_t bytes);

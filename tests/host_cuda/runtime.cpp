@@ -25,6 +25,10 @@ namespace {
 
 std::recursive_mutex one_at_a_time;
 cudaError_t last_error = cudaSuccess;
+Counters counts;
+
+/// The host waits for the device, or would.
+cudaError_t synchronized() { return ++counts.synchronizations, cudaSuccess; }
 
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -138,10 +142,12 @@ DeviceMemoryOpen::~DeviceMemoryOpen() {
 }
 
 bool is_device_memory(const void* address) { return device_memory().holds(address); }
+Counters counters() { return counts; }
 void set_device_memory(std::size_t bytes) { device_memory().set_total(bytes); }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body) {
   if (!is_valid(config, kernel)) return result(cudaErrorInvalidConfiguration);
+  ++counts.launches;
   const DeviceMemoryOpen open;
   run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, body);
   return cudaSuccess;
@@ -174,7 +180,7 @@ cudaError_t cudaPeekAtLastError() { return host_cuda::last_error; }
 cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 cudaError_t cudaSetDevice(int device) { return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return host_cuda::synchronized(); }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
@@ -192,6 +198,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 
 cudaError_t cudaMalloc(void** block, std::size_t bytes) {
   const Lock lock(host_cuda::one_at_a_time);
+  ++host_cuda::counts.allocations;
   *block = device_memory().allocate(bytes);
   return result(*block ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -200,6 +207,7 @@ cudaError_t cudaFree(void* block) {
   return result(!block || device_memory().free(block) ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaHostAlloc(void** block, std::size_t bytes, unsigned) {
+  ++host_cuda::counts.allocations;
   *block = std::malloc(bytes);
   return result(*block ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -234,7 +242,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return host_cuda::synchronized(); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   return *event = new host_cuda_event(), cudaSuccess;
@@ -248,7 +256,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   event->time = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return host_cuda::synchronized(); }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
   return cudaSuccess;
