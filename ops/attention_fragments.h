@@ -22,8 +22,8 @@ inline constexpr int resident_rows = 256;  // 88 KiB for two matrices with D = 8
 inline constexpr int most_warps = 4;
 
 /// Blocks that a multiprocessor should have registers for, 168 or 255 for each thread: one loads while others compute.
-template <int D>
-inline constexpr int blocks_at_once = D <= 64 ? 3 : 2;
+template <int D, bool has_bias>
+inline constexpr int blocks_at_once = D + 16 * has_bias <= 64 ? 3 : 2;
 
 /// Numbers from one row in shared memory to the next. (D + 8) * 2 bytes are an odd number of 16-byte units, so that the
 /// eight rows of a matrix of ldmatrix lie in different banks.
@@ -202,18 +202,20 @@ template <bool has_bias>
 struct Scores {
   int N, M;
   const bfloat16* bias;  // of this head
-  std::int64_t row, column;
+  unsigned row, column;  // strides
   float scale;
   __device__ Scores(const Inputs& in, std::int64_t b, std::int64_t h)
       : N(static_cast<int>(in.N)),
         M(static_cast<int>(in.M)),
         bias(in.bias.at(b, h, 0)),
-        row(in.bias.row),
-        column(in.bias.column),
+        row(static_cast<unsigned>(in.bias.row)),
+        column(static_cast<unsigned>(in.bias.column)),
         scale(in.scale * math::log2_e) {}
   __device__ float operator()(float product, int n, int m) const {
     float score = product * scale;
-    if (has_bias && n < N && m < M) score += static_cast<float>(bias[n * row + m * column]) * math::log2_e;
+    if (has_bias && n < N && m < M)
+      score +=
+          static_cast<float>(bias[static_cast<unsigned>(n) * row + static_cast<unsigned>(m) * column]) * math::log2_e;
     return m < M ? score : -INFINITY;
   }
 };

@@ -57,7 +57,7 @@ struct SoftmaxSums {
 
 /// y (B, H, N, D), logsumexp (B, H, N).
 template <int D, bool has_bias>
-__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D>)
+__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
     forward_kernel(Inputs in, Heads<bfloat16> y, float* logsumexp, Schedule schedule) {
   const Place at(schedule, in.H);
   const std::int64_t b = at.share, h = at.h;
@@ -129,7 +129,7 @@ __device__ void row_dots(float (&dots)[2], const FragmentA (&y)[D / 16], const F
 /// dq = scale ds k, and dots (B, H, N) = y . dy for the kernel of dk and dv. Adds ds to dbias, where that is wanted:
 /// every sample of the share in turn, each entry by the same lane, `part_size` apart for every share.
 template <int D, bool has_bias>
-__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D>)
+__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
     dq_kernel(Inputs in, AttentionSaved<bfloat16> saved, float* dots, Heads<bfloat16> dq, Bias<float> dbias,
               std::int64_t shares, std::int64_t part_size, Schedule schedule) {
   const Place at(schedule, in.H);
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D>)
 
 /// dk = scale ds^T q and dv = p^T dy. Keys are rows and queries are columns here.
 template <int D, bool has_bias>
-__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D>)
+__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
     dkdv_kernel(Inputs in, AttentionSaved<bfloat16> saved, const float* dots, Heads<bfloat16> dk, Heads<bfloat16> dv,
                 Schedule schedule) {
   const Place at(schedule, in.H);
@@ -231,7 +231,9 @@ bool is_aligned(const Heads<T>& x) {
 /// Whether these kernels can take a call with these operands and `others`; if not, those of ops/attention_cuda.h can.
 template <class... Others>
 bool accepts(const Inputs& in, const Others&... others) {
-  const bool fits = (in.D == 32 || in.D == 64 || in.D == 80) && std::max(in.N, in.M) < (1 << 30);
+  constexpr std::int64_t most = 1 << 30;  // positions within a head are counted in 32 bits
+  const bool fits = (in.D == 32 || in.D == 64 || in.D == 80) && std::max(in.N, in.M) < most &&
+                    in.N * in.bias.row + in.M * in.bias.column < most;
   return fits && is_aligned(in.q) && is_aligned(in.k) && is_aligned(in.v) && (is_aligned(others) && ...);
 }
 

@@ -167,8 +167,8 @@ TEST_F(AttentionCuda, BiasInEveryShape) {
 }
 
 TEST_F(AttentionCuda, BiasIsAddedUpOverALongBatch) {
-  expect_attention({70, 1, 5, 6, 32}, DType::bf16, Shape{1, 5, 6});
-  expect_attention({70, 1, 5, 6, 8}, DType::f32, Shape{1, 5, 6});
+  expect_attention({70, 2, 5, 6, 32}, DType::bf16, Shape{2, 5, 6});
+  expect_attention({70, 2, 5, 6, 8}, DType::f32, Shape{2, 5, 6});
 }
 
 TEST_F(AttentionCuda, MaskedKeysAndRows) {
