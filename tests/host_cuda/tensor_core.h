@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "block.h"
+#include "tests/host_cuda/block.h"
 
 namespace vitrine {
 namespace tensor_core_emulation {
