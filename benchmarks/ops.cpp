@@ -1,48 +1,26 @@
 // Times every row of the op table: GFLOP/s or GB/s, and the share of what this machine reaches in the same run.
-//   build/release/benchmarks/ops [--benchmark_filter=REGEX] [--benchmark_format=json] [--benchmark_repetitions=N] ...
+//   ops [--benchmark_filter=REGEX] [--benchmark_format=json] [--benchmark_repetitions=N] ...       on the CPU, in f32
+//   ops --device cuda [--dtype bf16] [--backward] [--filter REGEX] [--repetitions N] [--json FILE] on a GPU
 // An op is timed only after its values have agreed with its reference. Bytes are those that the op must read and write.
 #include <benchmark/benchmark.h>
 #include <fmt/core.h>
 
-#include <algorithm>
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 
+#include "benchmarks/support/device_rows.h"
+#include "benchmarks/support/peak.h"
 #include "tensor/parallel.h"
 #include "tests/op_drivers.h"
+#include "train/file.h"
+#include "train/setup.h"
 
 namespace vitrine {
 namespace {
 
-/// What the machine does at its best, with the threads that the ops use.
-struct Peak {
-  double flops = 0;  // a second: a large square product
-  double bytes = 0;  // a second: a copy too large for the caches, bytes read plus bytes written
-};
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-template <class Work>
-double shortest_seconds(int repetitions, const Work& work) {
-  double shortest = 1e300;
-  for (int i = 0; i < repetitions; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    shortest = std::min(shortest, seconds_since(start));
-  }
-  return shortest;
-}
-
-Peak measure_peak() {
-  constexpr std::int64_t side = 1536, count = std::int64_t{1} << 26;
-  const Tensor a = cast_data(test_values({side, side}, 1), DType::f32), b = transpose(a);
-  const double product = shortest_seconds(8, [&] { matmul(a, b); });
-  const Tensor source = ones({count});
-  Tensor target = zeros({count});
-  const double copy = shortest_seconds(8, [&] { copy_into(target, source); });
-  return {2.0 * side * side * side / product, 8.0 * count / copy};
 }
 
 /// One op of the table. The rates are plain numbers, from the time of the whole loop.
@@ -62,21 +40,59 @@ void time_row(benchmark::State& state, const OpRow& row, const Peak& peak) {
   state.counters["% of peak"] = 100 * rate / (by_flops ? peak.flops : peak.bytes);
 }
 
-}  // namespace
-}  // namespace vitrine
-
-int main(int argc, char** argv) {
-  using namespace vitrine;
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  const Peak peak = measure_peak();
+/// `flags` are google-benchmark's.
+int time_rows_on_cpu(std::vector<std::string> flags) {
+  flags.insert(flags.begin(), "ops");
+  std::vector<char*> argv;
+  for (std::string& flag : flags) argv.push_back(flag.data());
+  int argc = static_cast<int>(argv.size());
+  benchmark::Initialize(&argc, argv.data());
+  if (benchmark::ReportUnrecognizedArguments(argc, argv.data())) return 2;
+  const Peak peak = measure_peak(cpu, DType::f32);
   fmt::print(stderr, "peak with {} threads, f32: products {:.1f} GFLOP/s, copies {:.1f} GB/s (read and written)\n",
              num_threads(), peak.flops / 1e9, peak.bytes / 1e9);
   for (const OpRow& row : op_table()) {
     const std::string name = row.op + " " + row.benchmark().name;
-    benchmark::RegisterBenchmark(name.c_str(), [&](benchmark::State& state) { time_row(state, row, peak); })
+    benchmark::RegisterBenchmark(name.c_str(), [&, peak](benchmark::State& state) { time_row(state, row, peak); })
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond);
   }
   benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Times every op of the table. On the CPU, all other flags go to google-benchmark.", "ops");
+  app.allow_extras();
+  std::string device = "cpu", dtype = "f32", json;
+  DeviceRowOptions options;
+  app.add_option("--device", device, "cpu or cuda; the flags below are for cuda")->capture_default_str();
+  app.add_option("--dtype", dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_flag("--backward", options.backward, "time forward and backward together");
+  app.add_option("--filter", options.filter, "regular expression for the rows");
+  app.add_option("--repetitions", options.repetitions, "timed calls of each op")->check(CLI::PositiveNumber);
+  app.add_option("--json", json, "write the figures to this file");
+  CLI11_PARSE(app, argc, argv);
+  options.device = open_device(device);
+  options.dtype = dtype_from_name(dtype);
+  if (options.device.is_cpu()) return time_rows_on_cpu(app.remaining());
+  if (!app.remaining().empty()) {
+    fmt::print(stderr, "ops: {}: is not a flag of it with --device cuda\n", app.remaining()[0]);
+    return 2;
+  }
+  const DeviceRowReport report = time_rows_on_device(options);
+  if (!json.empty()) write_file_atomically(json, report.json.dump(1) + "\n");
+  return report.failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace vitrine
+
+int main(int argc, char** argv) {
+  try {
+    return vitrine::run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "ops: {}\n", error.what());
+    return 1;
+  }
 }

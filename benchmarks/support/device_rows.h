@@ -1,0 +1,28 @@
+// Times the rows of the op table on a GPU: data that no cache holds, events for the clock, results checked first.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tensor/device.h"
+#include "tensor/dtype.h"
+
+namespace vitrine {
+
+struct DeviceRowOptions {
+  Device device = cuda();
+  DType dtype = DType::f32;  // of the floating inputs: f32 or bf16
+  std::string filter = ".";  // a regular expression for "op (sizes)"
+  int repetitions = 30;
+  bool backward = false;  // time forward and backward together; then no rate is given
+};
+
+struct DeviceRowReport {
+  nlohmann::ordered_json json;  // peak, and an array of rows
+  int failed = 0;               // rows with wrong values or an error
+};
+
+/// Prints one line per row as it goes.
+DeviceRowReport time_rows_on_device(const DeviceRowOptions& options);
+
+}  // namespace vitrine
