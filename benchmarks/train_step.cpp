@@ -1,66 +1,173 @@
-// Times the full training step of ViT-Ti/4 at 32 pixels: our side of benchmarks/compare_pytorch, which documents the interface.
+// Times the full training step of a model: our side of benchmarks/compare_pytorch (CPU) and benchmarks/compare_on_gpu,
+// of which the first documents the files and the JSON.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
+#include <iostream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "autograd/tape.h"
+#include "benchmarks/support/stopwatch.h"
 #include "models/registry.h"
 #include "ops/ops.h"
 #include "optim/adamw.h"
+#include "tensor/allocator.h"
 #include "tensor/parallel.h"
+#include "tests/op_table.h"
 #include "train/safetensors.h"
+#include "train/setup.h"
 
 using namespace vitrine;
 
+namespace {
+
+struct Options {
+  std::string model = "vit_tiny_patch4_32", device = "cpu", weights, batch;
+  std::int64_t image_size = 0, batch_size = 128;
+  int steps = 10, warmup = 3, threads = 0;
+  double learning_rate = 1e-3;
+  bool amp = false, rounds = false, json = false;
+};
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("--model", options.model, "a name of `vitrine list-models`")->capture_default_str();
+  app.add_option("--img-size", options.image_size, "side of the images in pixels; 0 = the model's");
+  app.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
+  app.add_flag("--amp", options.amp, "activations in bf16");
+  app.add_option("--weights", options.weights, "safetensors with the weights to start from; else random ones");
+  app.add_option("--batch", options.batch, "safetensors with images (B, 3, S, S) and labels (B); else random ones");
+  app.add_option("--batch-size", options.batch_size, "B of random images")->capture_default_str();
+  app.add_option("--learning-rate", options.learning_rate, "constant")->capture_default_str();
+  app.add_option("--steps", options.steps, "steps that are timed")->capture_default_str();
+  app.add_option("--warmup", options.warmup, "steps before that")->capture_default_str();
+  app.add_option("--threads", options.threads, "threads to use; 0 = one per core");
+  app.add_flag("--json", options.json, "end with one JSON object instead of a line for people");
+  app.add_flag("--rounds", options.rounds,
+               "one round, with a JSON object, for each line `WARMUP STEPS` of standard input");
+}
+
+struct ImageBatch {
+  Tensor images, labels;  // (B, 3, S, S) in the dtype of the activations, (B) i64
+};
+
+class Trial {
+ public:
+  explicit Trial(const Options& options)
+      : options_(options),
+        placement_{open_device(options.device), options.amp ? DType::bf16 : DType::f32},
+        model_(make_model(options)) {
+    if (!options.weights.empty()) model_.load_state_dict(SafetensorsReader(options.weights).read_all());
+    model_.move_to(placement_.device);  // before the optimiser puts the weights into its arena
+    optimizer_.emplace(weight_decay_groups(model_.parameters(), 0.05, model_.info().no_decay),
+                       AdamWOptions{.learning_rate = options.learning_rate});
+    batch_ = make_batch();
+  }
+
+  /// Warm-up, then timed steps; no step waits for the device.
+  nlohmann::ordered_json round(int warmup, int steps) {
+    Stopwatch watch(placement_.device);
+    std::vector<Tensor> losses;
+    for (int i = 0; i < warmup; ++i) losses.push_back(step());
+    reset_peak_memory(placement_.device);
+    const MemoryStatistics before = memory_statistics(placement_.device);
+    watch.mark();
+    for (int i = 0; i < steps; ++i) {
+      losses.push_back(step());
+      watch.mark();
+    }
+    const auto milliseconds = watch.milliseconds();
+    const MemoryStatistics after = memory_statistics(placement_.device);
+    std::vector<double> values;
+    for (const Tensor& loss : losses) values.push_back(loss.item());
+    return {{"name", "vitrine"},
+            {"version", fmt::format("vitrine {}, {} for matrix products", VITRINE_VERSION,
+                                    placement_.device.is_cpu() ? "oneDNN" : "cuBLASLt")},
+            {"model", model_.name()},
+            {"device", to_string(placement_.device)},
+            {"activations", name_of(placement_.dtype)},
+            {"batch", batch_.images.size(0)},
+            {"threads", num_threads()},
+            {"warmup", warmup},
+            {"milliseconds", milliseconds},
+            {"losses", values},
+            {"peak_bytes", after.peak},
+            {"allocations", after.requests - before.requests},
+            {"system_allocations", after.system_requests - before.system_requests}};
+  }
+
+ private:
+  static Model make_model(const Options& options) {
+    ModelOptions changes;
+    if (options.image_size > 0) changes.img_size = options.image_size;
+    return create_model(options.model, changes);
+  }
+
+  ImageBatch make_batch() const {
+    Tensor images, labels;
+    if (options_.batch.empty()) {
+      const auto [channels, height, width] = model_.pretrained_config().input_size;
+      images = cast_data(test_values({options_.batch_size, channels, height, width}, 1), DType::f32);
+      labels = test_indices({options_.batch_size}, model_.classes(), 2);
+    } else {
+      const SafetensorsReader file(options_.batch);
+      images = file.read("images");
+      labels = file.read("labels");
+    }
+    return {placement_.place(images), to_device(labels, placement_.device)};
+  }
+
+  Tensor step() {
+    Tape tape;
+    const Tensor logits = model_(batch_.images, {.training = true, .generator = &generator_});
+    const Tensor loss = cross_entropy(cast(logits, DType::f32), batch_.labels);
+    optimizer_->step(tape.backward(loss));
+    return loss;
+  }
+
+  Options options_;
+  Placement placement_;
+  Model model_;
+  std::optional<AdamW> optimizer_;
+  ImageBatch batch_;
+  Generator generator_;
+};
+
+void run(const Options& options) {
+  if (options.threads > 0) set_num_threads(options.threads);
+  Trial trial(options);
+  if (options.rounds) {
+    for (std::string line; std::getline(std::cin, line);) {
+      int warmup = 0, steps = 0;
+      VT_CHECK(std::istringstream(line) >> warmup >> steps && warmup >= 0 && steps > 0,
+               "--rounds: read '{}', expected two numbers: WARMUP STEPS", line);
+      fmt::print("{}\n", trial.round(warmup, steps).dump());
+      std::fflush(stdout);
+    }
+    return;
+  }
+  const auto result = trial.round(options.warmup, options.steps);
+  if (options.json) {
+    fmt::print("{}\n", result.dump());
+    return;
+  }
+  auto times = result["milliseconds"].get<std::vector<double>>();
+  std::ranges::sort(times);
+  fmt::print("{}, batch {}: {:.2f} ms a step in the median ({:.2f} .. {:.2f}), last loss {:.6f}\n", options.model,
+             result["batch"].get<std::int64_t>(), times[times.size() / 2], times.front(), times.back(),
+             result["losses"].back().get<double>());
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  CLI::App app("Trains ViT-Ti/4 on one batch over and over, and prints the time and the loss of each step.");
-  std::string weights_file, batch_file;
-  int steps = 10, warmup = 3, threads = 2;
-  bool json = false;
-  app.add_option("--weights", weights_file, "safetensors with the weights to start from")->required();
-  app.add_option("--batch", batch_file, "safetensors with images (B, 3, 32, 32) and labels (B)")->required();
-  app.add_option("--steps", steps, "steps that are timed")->capture_default_str();
-  app.add_option("--warmup", warmup, "steps before that")->capture_default_str();
-  app.add_option("--threads", threads, "threads to use")->capture_default_str();
-  app.add_flag("--json", json, "end with one JSON object");
+  CLI::App app("Trains a model on one batch over and over, and prints the time and the loss of the steps.",
+               "train_step");
+  Options options;
+  add_options(app, options);
   CLI11_PARSE(app, argc, argv);
-
   try {
-    set_num_threads(threads);
-    Model model = create_model("vit_tiny_patch4_32", {.num_classes = 10});
-    model.load_state_dict(SafetensorsReader(weights_file).read_all());
-    AdamW optimizer(weight_decay_groups(model.parameters(), 0.05, model.info().no_decay), {.learning_rate = 1e-3});
-    const SafetensorsReader batch(batch_file);
-    const Tensor images = batch.read("images"), labels = batch.read("labels");
-
-    std::vector<double> losses, milliseconds;
-    Generator generator;
-    for (int step = 0; step < warmup + steps; ++step) {
-      const auto start = std::chrono::steady_clock::now();
-      Tensor loss;
-      {
-        Tape tape;
-        loss = cross_entropy(model(images, {.training = true, .generator = &generator}), labels);
-        optimizer.step(tape.backward(loss));
-      }  // the tape's memory goes back within the step
-      const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
-      losses.push_back(loss.item());
-      if (step >= warmup) milliseconds.push_back(elapsed.count());
-      if (!json) fmt::print("step {}: {:.1f} ms, loss {:.6f}\n", step, elapsed.count(), losses.back());
-    }
-    if (json) {
-      const nlohmann::ordered_json result = {
-          {"name", "vitrine"},
-          {"version", fmt::format("vitrine {}, oneDNN for matrix products", VITRINE_VERSION)},
-          {"batch", images.size(0)},
-          {"threads", num_threads()},
-          {"warmup", warmup},
-          {"milliseconds", milliseconds},
-          {"losses", losses}};
-      fmt::print("{}\n", result.dump());
-    }
+    run(options);
   } catch (const Error& error) {
     fmt::print(stderr, "train_step: {}\n", error.what());
     return 1;
