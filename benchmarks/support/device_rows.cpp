@@ -100,7 +100,8 @@ struct LargeInputs {
 /// Repeats the first input, and all others as long as it, along dim 0, until the op moves `large` bytes. An op whose work
 /// does not grow with that (because its output shape is fixed, say) keeps the sizes of its row.
 LargeInputs enlarge(const OpBenchmark& work, const Tensors& small, double bytes) {
-  const auto times = static_cast<std::int64_t>(std::ceil(large / std::max(bytes, 1.0)));
+  const double wanted = std::ceil(large / std::max(bytes, 1.0)), fitting = std::floor(16 * large / bytes_of(small));
+  const auto times = static_cast<std::int64_t>(std::min(wanted, fitting));  // some ops read little of their inputs
   if (times <= 1 || small[0].dim() == 0) return {small};
   Tensors inputs;
   for (const Tensor& x : small) {
