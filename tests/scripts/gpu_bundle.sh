@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# scripts/gpu-bundle must refuse wrong flags, and scripts/gpu-check wrong flags and a machine without a GPU, in one line each.
+# On a bundle of stand-ins, with a driver's library that tells of a GPU, it must run the tests, survive one that dies, and
+# report. Nothing is built here but that library.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+export TMPDIR=$folder/tmp
+mkdir -p "$folder"/{bundle,content/bin,driver,tmp}
+cd "$folder"
+
+fail() { echo "gpu_bundle.sh: $*"; exit 1; }
+
+# refuse CODE TEXT COMMAND...: ends with CODE and prints one line that contains TEXT.
+refuse() {
+  local code=$1 text=$2 status=0
+  shift 2
+  "$@" >out 2>&1 || status=$?
+  [[ $status == "$code" ]] || fail "$*: exit code $status, expected $code: $(cat out)"
+  [[ $(wc -l <out) == 1 ]] || fail "$*: expected one line: $(cat out)"
+  grep -qF -- "$text" out || fail "$*: expected '$text' in: $(cat out)"
+}
+
+refuse 2 "--arch: its value is missing" "$root/scripts/gpu-bundle" --arch
+refuse 2 "--architecture: is not a flag of it" "$root/scripts/gpu-bundle" --architecture 90a
+refuse 2 "two: is one word too many" "$root/scripts/gpu-bundle" one two
+
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
+  echo "no python3 of at least 3.8 here: scripts/gpu-check was not tested"
+  exit 0
+fi
+cp "$root/scripts/gpu-check" bundle
+refuse 2 "bundle.tar.xz does not exist: run gpu-check in a folder that scripts/gpu-bundle has made" bundle/gpu-check
+refuse 2 "--part: is test, expected one of tests, sanitizer, kernels" bundle/gpu-check --part test
+refuse 2 "--data-dir: $folder has no folder train/" bundle/gpu-check --part cifar --data-dir "$folder"
+
+# A test program with four tests: one passes, one loses the GPU, one ends the process, one fails.
+cat >content/bin/vitrine_tests <<'END_OF_TESTS'
+#!/usr/bin/env bash
+if [[ $1 == --gtest_list_tests ]]; then
+  printf 'OnCuda.\n  Good\n  Lost  # GetParam() = 0\n  Dies\n'
+  [[ $2 == *Cuda* ]] || printf 'Rest.\n  Bad\n'
+  exit
+fi
+lost=
+for name in $(tr : ' ' <<<"${1#--gtest_filter=}"); do
+  echo "[ RUN      ] $name"
+  case $lost$name in
+    *Dies) [[ -n $lost ]] || kill -9 $$ ;;&
+    *Lost) lost=yes && echo "cudaMalloc failed: an illegal memory access was encountered" ;;&
+    OnCuda.Good) echo "[       OK ] $name (1 ms)" ;;
+    *) echo "[  FAILED  ] $name, where GetParam() = 0 (1 ms)" ;;
+  esac
+done
+exit 1
+END_OF_TESTS
+cat >content/bin/vitrine <<'END_OF_PROGRAM'
+#!/usr/bin/env bash
+echo '[{"op": "add", "worst_relative_error": 1e-9}]' >"${!#}"
+END_OF_PROGRAM
+chmod +x content/bin/*
+echo v0-test >content/COMMIT
+tar -C content -cJf bundle/bundle.tar.xz .
+
+if [[ -z $(ldconfig -p 2>/dev/null | grep -F libcuda.so.1) && -z ${LD_LIBRARY_PATH:-} ]]; then
+  refuse 3 "no CUDA device: the driver's library libcuda.so.1 is not installed" bundle/gpu-check --part tests
+fi
+
+# A driver without devices, and one with the device that the stand-ins pretend to use.
+driver() { # DEVICES
+  cc -shared -fPIC -x c -o driver/libcuda.so.1 - <<END_OF_DRIVER
+#include <string.h>
+int cuInit(unsigned flags) { return flags; }
+int cuDeviceGetCount(int* count) { return *count = $1, 0; }
+int cuDriverGetVersion(int* version) { return *version = 13000, 0; }
+int cuDeviceGetName(char* name, int length, int device) { return strncpy(name, "Stand-in", length), device; }
+END_OF_DRIVER
+}
+export LD_LIBRARY_PATH=$folder/driver
+driver 0
+refuse 3 "no CUDA device: the driver answers with error 0 and 0 devices" bundle/gpu-check --part tests
+driver 1
+status=0
+bundle/gpu-check --part cifar --part tests --out results >out 2>&1 || status=$?
+[[ $status == 1 ]] || fail "failing tests: exit code $status, expected 1: $(cat out)"
+for text in "Stand-in, driver" "commit v0-test" "tests      failed" "cifar      skipped" \
+  "1 DIED, 2 FAILED, 1 OK; gradcheck: 1 ops, exit 0, worst 1.0e-09"; do
+  grep -qF -- "$text" out || fail "expected '$text' in: $(cat out)"
+done
+python3 - <<'END_OF_CHECK' || fail "results/ does not hold what it should: $(cat results/*)"
+import json, sys
+tests, summary = (json.load(open(f"results/{name}.json")) for name in ("tests", "summary"))
+right = {"OnCuda.Lost": "FAILED", "OnCuda.Dies": "DIED", "Rest.Bad": "FAILED"}
+sys.exit({name: entry[0] for name, entry in tests["not_passed"].items()} != right or
+         {name: part["result"] for name, part in summary["parts"].items()} != {"tests": "failed", "cifar": "skipped"} or
+         summary["commit"] != "v0-test")
+END_OF_CHECK
