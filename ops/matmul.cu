@@ -1,14 +1,20 @@
 // Matrix products over any batch dims: y = a b, (..., M, K) (..., K, N) -> (..., M, N).
 #include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
 
+#include "ops/elementwise.h"
 #include "ops/gemm.h"
+#include "ops/gemm_cuda.h"
 #include "ops/ops.h"
 #include "tensor/parallel.h"
+#include "tensor/strided.h"
 
 namespace vitrine {
 namespace {
 
-/// True if CBLAS can read the last two dims in place: rows or columns are dense, and the other stride spans them.
+/// True if a library can read the last two dims in place: rows or columns are dense, and the other stride spans them.
 bool is_row_major(const Tensor& x) {
   return (x.size(-1) <= 1 || x.strides().back() == 1) &&
          (x.size(-2) <= 1 || x.strides()[x.dim() - 2] >= std::max<std::int64_t>(1, x.size(-1)));
@@ -18,7 +24,7 @@ bool is_column_major(const Tensor& x) {
          (x.size(-1) <= 1 || x.strides().back() >= std::max<std::int64_t>(1, x.size(-2)));
 }
 
-/// The operand with its last two dims readable by CBLAS; a copy only where neither order fits.
+/// The operand with its last two dims readable by a library; a copy only where neither order fits.
 Tensor readable(const Tensor& x) { return is_row_major(x) || is_column_major(x) ? x : clone(x); }
 
 template <class T>
@@ -27,7 +33,7 @@ MatrixView<T> view_of(const Tensor& x, std::int64_t batch_offset) {
   const std::int64_t dense = transposed ? x.size(-2) : x.size(-1);
   const std::int64_t rows = transposed ? x.size(-1) : x.size(-2);
   const std::int64_t stride = transposed ? x.strides().back() : x.strides()[x.dim() - 2];
-  // With a single row the stride is arbitrary, but CBLAS still wants one that spans the row.
+  // With a single row the stride is arbitrary, but the libraries still want one that spans the row.
   return {x.data<T>() + batch_offset, rows <= 1 ? std::max<std::int64_t>(1, dense) : stride, transposed};
 }
 
@@ -96,17 +102,56 @@ void matmul_any_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& ba
   matmul_cpu<T>(a, b, y, batch);
 }
 
+#if VT_CUDA
+/// Batches whose matrices lie at even distances in a, b and y are one product to cublasLt. Where broadcasting makes several
+/// such groups of them, as in (B, 1, M, K) (H, K, N), the largest is one product and the others are a loop.
+template <class T>
+void matmul_cuda(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch) {
+  const std::int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);
+  const StridedLoop<3> groups = collapse<3>(
+      batch, {broadcast_strides(leading_dims(a.shape()), leading_dims(a.strides()), batch),
+              broadcast_strides(leading_dims(b.shape()), leading_dims(b.strides()), batch), leading_dims(y.strides())});
+  Shape others(std::span(groups.size, static_cast<std::size_t>(groups.dims)));
+  const auto largest = static_cast<int>(std::max_element(others.begin(), others.end()) - others.begin());
+  CudaProduct product{.m = m, .n = n, .k = k, .dtype = y.dtype(), .c_leading = n};
+  if (groups.dims > 0) {
+    product.batch = std::exchange(others[largest], 1);
+    product.a_stride = groups.stride[0][largest];
+    product.b_stride = groups.stride[1][largest];
+    product.c_stride = groups.stride[2][largest];
+  }
+  const auto offset = [&](std::int64_t index, int operand) {
+    const std::int64_t* strides = groups.stride[operand];
+    return batch_offset(index, others, Strides(std::span(strides, static_cast<std::size_t>(groups.dims))));
+  };
+  for (std::int64_t index = 0; index < element_count(others); ++index) {
+    const auto left = view_of<T>(a, offset(index, 0)), right = view_of<T>(b, offset(index, 1));
+    product.a = {left.data, left.leading, left.transposed};
+    product.b = {right.data, right.leading, right.transposed};
+    product.c = y.data<T>() + offset(index, 2);
+    gemm_cuda(product);
+  }
+}
+#endif
+
 Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
-  if (a.dtype() == DType::bf16) {  // products of bf16 are exact in f32, and so they are summed
+  if (a.device().is_cpu() && a.dtype() == DType::bf16) {  // products of bf16 are exact in f32, and so they are summed
     return cast_data(matmul_forward(cast_data(a, DType::f32), cast_data(b, DType::f32), batch), DType::bf16);
   }
   Shape shape = batch;
   shape.push_back(a.size(-2));
   shape.push_back(b.size(-1));
-  Tensor y = empty(shape, a.dtype());
+  Tensor y = empty(shape, a.dtype(), a.device());
   if (a.size(-1) == 0) fill(y, 0);
   if (y.numel() == 0 || a.size(-1) == 0) return y;
   const Tensor left = readable(a), right = readable(b);
+#if VT_CUDA
+  if (a.device().is_cuda()) {
+    dispatch_floating(a.dtype(), "matmul",
+                      [&](auto tag) { matmul_cuda<typename decltype(tag)::type>(left, right, y, batch); });
+    return y;
+  }
+#endif
   if (a.dtype() == DType::f64) {
     matmul_any_cpu<double>(left, right, y, batch);
   } else {
@@ -123,8 +168,7 @@ void check_operands(const Tensor& a, const Tensor& b) {
            to_string(b.shape()));
   VT_CHECK(a.dtype() == b.dtype() && is_floating(a.dtype()),
            "matmul: a is {} and b is {}, expected one of f32, f64, bf16", name_of(a.dtype()), name_of(b.dtype()));
-  VT_CHECK(a.device().is_cpu() && b.device().is_cpu(), "matmul: a is on {} and b on {}, expected cpu",
-           to_string(a.device()), to_string(b.device()));
+  check_one_device("matmul", a, b);
 }
 
 }  // namespace
