@@ -67,19 +67,22 @@ class Trial {
   /// Warm-up, then timed steps; no step waits for the device.
   nlohmann::ordered_json round(int warmup, int steps) {
     Stopwatch watch(placement_.device);
-    std::vector<Tensor> losses;
-    for (int i = 0; i < warmup; ++i) losses.push_back(step());
+    // One tensor for all losses: keeping those of the steps would make each step ask for new memory.
+    const Tensor losses = empty({warmup + steps}, DType::f32, placement_.device);
+    const auto run_step = [&](std::int64_t i) {
+      Tensor place = losses.view_as({}, {}, i);
+      copy_into(place, step());
+    };
+    for (int i = 0; i < warmup; ++i) run_step(i);
     reset_peak_memory(placement_.device);
     const MemoryStatistics before = memory_statistics(placement_.device);
     watch.mark();
     for (int i = 0; i < steps; ++i) {
-      losses.push_back(step());
+      run_step(warmup + i);
       watch.mark();
     }
     const auto milliseconds = watch.milliseconds();
     const MemoryStatistics after = memory_statistics(placement_.device);
-    std::vector<double> values;
-    for (const Tensor& loss : losses) values.push_back(loss.item());
     return {{"name", "vitrine"},
             {"version", fmt::format("vitrine {}, {} for matrix products", VITRINE_VERSION,
                                     placement_.device.is_cpu() ? "oneDNN" : "cuBLASLt")},
@@ -90,7 +93,7 @@ class Trial {
             {"threads", num_threads()},
             {"warmup", warmup},
             {"milliseconds", milliseconds},
-            {"losses", values},
+            {"losses", losses.to_vector<float>()},
             {"peak_bytes", after.peak},
             {"allocations", after.requests - before.requests},
             {"system_allocations", after.system_requests - before.system_requests}};
