@@ -155,7 +155,7 @@ double Optimizer::clip(double max_norm) {
 
 void Optimizer::throw_non_finite() {
   const auto left_out = static_cast<std::int64_t>(statistics_.to_vector<double>()[updates_left_out]);
-  step_count_ -= is_measured_ ? left_out - 1 : left_out;  // one that was only measured has not been counted
+  step_count_ -= is_measured_ ? left_out - 1 : left_out;  // one that clip() measured has not been counted
   fill(statistics_, 0);
   is_gathered_ = is_measured_ = false;
   for (const Entry& entry : entries_) {
@@ -170,21 +170,35 @@ void Optimizer::throw_non_finite() {
 }
 
 void Optimizer::step() {
+  check_gathered();
   if (!is_measured_) clip(0);
-  finish_step(is_gathered_ ? segments() : std::vector<ArenaSegment>());
+  prepare_step();
+  update_segments();
 }
 
 void Optimizer::clip_and_step(double max_norm, const Tensor& loss) {
-  measure(max_norm, loss);
-  finish_step(segments());
+  check_gathered();
+  prepare_step();
+  run_step(max_norm, loss);
 }
 
-void Optimizer::finish_step(const std::vector<ArenaSegment>& parts) {
-  VT_CHECK(is_gathered_ && !parts.empty(),
-           "{}: no parameter has a gradient; call gather with the result of backward first", name_);
+void Optimizer::prepare_step() {
   ++step_count_;
-  prepare(parts);
-  update(parts);
+  prepare(segments());
+}
+
+void Optimizer::check_gathered() const {
+  VT_CHECK(is_gathered_ && !segments().empty(),
+           "{}: no parameter has a gradient; call gather with the result of backward first", name_);
+}
+
+void Optimizer::run_step(double max_norm, const Tensor& loss) {
+  measure(max_norm, loss);
+  update_segments();
+}
+
+void Optimizer::update_segments() {
+  update(segments());
   parameters_.storage()->bump_version();
   is_gathered_ = is_measured_ = false;
 }

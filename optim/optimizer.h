@@ -78,6 +78,11 @@ class Optimizer {
   /// update and all later ones are left out, and counted in statistics()[updates_left_out]; throw_non_finite() ends that.
   void clip_and_step(double max_norm = 0, const Tensor& loss = {});
 
+  /// Its two halves, for an update that is captured as a CUDA graph and replayed. prepare_step counts the update and hands the
+  /// learning rate and the like to the device; run_step then only works on the device.
+  void prepare_step();
+  void run_step(double max_norm = 0, const Tensor& loss = {});
+
   /// f64 (3) on the device of the parameters; squared_norm.h names the places.
   const Tensor& statistics() const { return statistics_; }
 
@@ -128,8 +133,9 @@ class Optimizer {
   void build_arenas();
   Tensor view(const Tensor& arena, const Entry& entry) const;
   std::vector<ArenaSegment> segments() const;
+  void check_gathered() const;
+  void update_segments();
   void measure(double max_norm, const Tensor& loss = {});
-  void finish_step(const std::vector<ArenaSegment>& segments);
 
   std::string name_;
   std::vector<ParameterGroup> groups_;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "tensor/error.h"
@@ -73,8 +74,8 @@ class Cache {
     if (!block) throw out_of_memory(bytes);
     statistics_.in_use += size;
     statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
-    forbid_access(block, size);
-    allow_access(block, bytes);
+    if (!open_pool_) forbid_access(block, size);  // a replayed graph uses its pool's blocks again and again
+    allow_access(block, open_pool_ ? size : bytes);
     return block;
   }
 
@@ -83,8 +84,9 @@ class Cache {
     const std::size_t size = size_class(bytes);
     statistics_.in_use -= size;
     statistics_.cached += size;
-    forbid_access(block, size);
-    free_[size].push_back(block);
+    const auto pool = pool_of_.find(block);
+    if (pool == pool_of_.end()) forbid_access(block, size);
+    free_[pool == pool_of_.end() ? nullptr : pool->second][size].push_back(block);
   }
 
   void release() {
@@ -102,6 +104,22 @@ class Cache {
     statistics_.peak = statistics_.in_use;
   }
 
+  void open(const MemoryPool* pool) {
+    const std::lock_guard lock(mutex_);
+    open_pool_ = pool;
+  }
+
+  void dissolve(const MemoryPool* pool) {
+    const std::lock_guard lock(mutex_);
+    if (open_pool_ == pool) open_pool_ = nullptr;
+    for (auto& [size, blocks] : free_[pool]) {
+      auto& ordinary = free_[nullptr][size];
+      ordinary.insert(ordinary.end(), blocks.begin(), blocks.end());
+    }
+    free_.erase(pool);
+    std::erase_if(pool_of_, [&](const auto& entry) { return entry.second == pool; });
+  }
+
   void set_limit(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
     limit_ = bytes;
@@ -109,7 +127,7 @@ class Cache {
 
  private:
   void* find_or_create(std::size_t size) {
-    std::vector<void*>& blocks = free_[size];
+    std::vector<void*>& blocks = free_[open_pool_][size];
     if (!blocks.empty()) {
       void* block = blocks.back();
       blocks.pop_back();
@@ -122,11 +140,12 @@ class Cache {
       release_all();
       block = system_allocate(size, device_);
     }
+    if (block && open_pool_) pool_of_[block] = open_pool_;
     return block;
   }
 
   void release_all() {
-    for (auto& [size, blocks] : free_) {
+    for (auto& [size, blocks] : free_[nullptr]) {
       for (void* block : blocks) system_free(block, device_);
       statistics_.cached -= size * blocks.size();
       blocks.clear();
@@ -142,7 +161,10 @@ class Cache {
 
   Device device_;
   std::mutex mutex_;
-  std::map<std::size_t, std::vector<void*>> free_;
+  /// Free blocks by the pool that they belong to (null: none) and by size.
+  std::map<const MemoryPool*, std::map<std::size_t, std::vector<void*>>> free_;
+  std::unordered_map<void*, const MemoryPool*> pool_of_;  // of all blocks of pools, free or not
+  const MemoryPool* open_pool_ = nullptr;
   MemoryStatistics statistics_;
   std::size_t limit_ = 0;
 };
@@ -158,6 +180,11 @@ Cache& cache_of(Device device) {
 }
 
 }  // namespace
+
+MemoryPool::MemoryPool(Device device) : device_(device) {}
+MemoryPool::~MemoryPool() { cache_of(device_).dissolve(this); }
+void MemoryPool::open() { cache_of(device_).open(this); }
+void MemoryPool::close() { cache_of(device_).open(nullptr); }
 
 void* allocate(std::size_t bytes, Device device) { return bytes == 0 ? nullptr : cache_of(device).take(bytes); }
 

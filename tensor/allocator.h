@@ -34,4 +34,20 @@ void release_cached_memory(Device device = cpu);
 /// Refuses to go beyond this many bytes in use on `device` (0 = no limit). Tests use it to meet OutOfMemory.
 void set_memory_limit(std::size_t bytes, Device device = cpu);
 
+/// Memory of its own for work that is repeated at the same addresses, as a captured CUDA graph is. While the pool is open, all
+/// blocks on its device come from it, and they only ever go back to it. One may be open per device.
+class MemoryPool {
+ public:
+  explicit MemoryPool(Device device);
+  ~MemoryPool();  // its blocks become ordinary ones
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+
+  void open();
+  void close();
+
+ private:
+  Device device_;
+};
+
 }  // namespace vitrine

@@ -45,12 +45,16 @@ struct Random {
   std::uint64_t seed = 0;
   Purpose purpose = Purpose::test;
   std::uint64_t stream = 0;  // a layer's call, a (epoch, sample) pair, ...
+  /// Where it is not null, *base is added to `stream`. It points to memory of the device that draws: a captured CUDA graph
+  /// holds the address, and draws anew whenever the number there has changed.
+  const std::uint64_t* base = nullptr;
 
   /// Four 32-bit words for block `index` (below 2^48).
   VT_HD PhiloxBlock block(std::uint64_t index) const {
     const auto high = static_cast<std::uint32_t>((index >> 32) & 0xFFFFu) | (static_cast<std::uint32_t>(purpose) << 16);
-    return philox4x32_10({{static_cast<std::uint32_t>(index), high, static_cast<std::uint32_t>(stream),
-                           static_cast<std::uint32_t>(stream >> 32)}},
+    const std::uint64_t number = base ? stream + *base : stream;
+    return philox4x32_10({{static_cast<std::uint32_t>(index), high, static_cast<std::uint32_t>(number),
+                           static_cast<std::uint32_t>(number >> 32)}},
                          static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
   }
   /// The `index`-th 32-bit word of the stream; four share a block.
@@ -83,7 +87,8 @@ class RandomSequence {
 struct Generator {
   std::uint64_t seed = 0;
   std::uint64_t count = 0;
-  Random next(Purpose purpose) { return {seed, purpose, count++}; }
+  const std::uint64_t* base = nullptr;  // see Random::base; not part of the state
+  Random next(Purpose purpose) { return {seed, purpose, count++, base}; }
 };
 
 }  // namespace vitrine

@@ -131,8 +131,13 @@ TEST_F(Modes, Bf16TrainsLikeF32) {
 TEST_F(Modes, CudaTrainsLikeTheCpu) {
   if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
   const Listener exact = losses("");
-  expect_close(losses("device: cuda\n"), exact, 1e-4, 1);
+  const Listener on_cuda = losses("device: cuda\n");
+  expect_close(on_cuda, exact, 1e-4, 1);
   expect_close(losses("device: cuda\namp: true\n"), exact, 0.01, 1);
+  // A replayed graph does what its kernels do when they are launched one by one.
+  const Listener without_graph = losses("device: cuda\ncuda-graph: false\n");
+  EXPECT_EQ(on_cuda.losses, without_graph.losses);
+  EXPECT_EQ(on_cuda.evaluation, without_graph.evaluation);
 }
 #endif
 

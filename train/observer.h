@@ -13,7 +13,7 @@ namespace vitrine {
 struct Progress {
   std::int64_t epoch = 0, epochs = 0;
   std::int64_t batch = 0, batches = 0;  // done and in all, of this epoch
-  double loss = 0;                      // mean over this epoch's images so far
+  double loss = 0;                      // mean over this epoch's images so far; on a GPU, without the last update's
   double learning_rate = 0;
   double images_per_second = 0;
   double seconds_left = 0;  // of the whole run, estimated from its speed so far

@@ -75,7 +75,7 @@ struct Recipe {
   std::uint64_t seed = 42;
   std::int64_t log_interval = 50, checkpoint_hist = 3, recovery_interval = 0, val_interval = 1, threads = 0;
   std::string output = "runs", experiment, eval_metric = "top1", device = "cpu", amp_dtype = "bfloat16";
-  bool amp = false;
+  bool amp = false, cuda_graph = true;
 
   /// Not a field: the total batch of the YAML file that was read, for which its rates were chosen; 0 = no file.
   std::int64_t file_total_batch = 0;

@@ -165,6 +165,7 @@ Fields run_fields() {
       {"device", &Recipe::device, any("cpu or cuda"), "where to compute"},
       {"amp", &Recipe::amp, yes_or_no(),
        "mixed precision: activations in bf16; weights, statistics and updates in f32"},
+      {"cuda-graph", &Recipe::cuda_graph, yes_or_no(), "on a GPU, record an update once and replay it"},
       {"amp-dtype", &Recipe::amp_dtype, one_of({"bfloat16"}), "of the activations with --amp"},
   };
 }

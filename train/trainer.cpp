@@ -66,30 +66,16 @@ bool Trainer::train_epoch() {
 void Trainer::update_weights() {
   const std::int64_t batches = train_loader_->batches_per_epoch();
   const std::int64_t parts = std::min(recipe_.grad_accum_steps, batches - state_.batch);
-  optimizer_->set_learning_rate(schedule_.at(recipe_.sched_on_updates ? state_.step : state_.epoch));
-
-  Tensor loss_sum;  // f64 (1), each batch's loss times its images
-  std::int64_t images = 0;
-  for (std::int64_t part = 0; part < parts; ++part) {
-    const std::optional<Batch> batch = train_loader_->next();
-    Tape tape;
-    const Tensor loss = loss_of(*batch);
-    optimizer_->accumulate(tape.backward(loss), 1.0 / static_cast<double>(parts));
-    const Tensor addend = reshape(cast(loss.detach(), DType::f64) * static_cast<double>(batch->size()), {1});
-    loss_sum = loss_sum.defined() ? loss_sum + addend : addend;
-    images += batch->size();
-  }
-  optimizer_->clip_and_step(recipe_.clip_grad, loss_sum);
-  if (average_) average_->update();
-
-  UpdateResult result{ReadBack(concat({loss_sum, optimizer_->statistics()}, 0)), state_.batch, images};
+  const double learning_rate = schedule_.at(recipe_.sched_on_updates ? state_.step : state_.epoch);
+  const WeightUpdate::Result update = (*weight_update_)(*train_loader_, parts, learning_rate, state_.generator);
+  UpdateResult result{ReadBack(update.numbers), state_.batch, update.images};
   settle();
   pending_ = std::move(result);
   if (placement_.device.is_cpu() || state_.loss_images == 0) settle();
 
   state_.batch += parts;
   state_.step += 1;
-  images_trained_ += images;
+  images_trained_ += update.images;
 }
 
 /// Takes in the result of the last update; an Error if its loss or gradient was not finite.
@@ -108,19 +94,6 @@ void Trainer::settle() {
   }
   state_.loss_sum += numbers[0];
   state_.loss_images += result.images;
-}
-
-Tensor Trainer::loss_of(const Batch& batch) {
-  const Tensor images = placement_.place(batch.images);
-  const Tensor logits = cast((*model_)(images, {.training = true, .generator = &state_.generator}), DType::f32);
-  const Device device = placement_.device;
-  if (recipe_.bce_loss) {
-    const Tensor targets =
-        batch.targets.defined() ? batch.targets : smooth_targets(batch.labels, model_->classes(), recipe_.smoothing);
-    return binary_cross_entropy(logits, to_device(targets, device));
-  }
-  if (batch.targets.defined()) return soft_cross_entropy(logits, to_device(batch.targets, device));
-  return cross_entropy(logits, batch.labels, recipe_.smoothing);  // checks the labels before it moves them
 }
 
 bool Trainer::must_stop() const {
@@ -197,6 +170,7 @@ void Trainer::build_model() {
   if (recipe_.model_ema) average_model_.emplace(model_->deep_copy());
   optimizer_ = make_optimizer(recipe_, *model_);
   if (average_model_) average_.emplace(model_->parameters(), average_model_->parameters(), recipe_.model_ema_decay);
+  weight_update_.emplace(recipe_, *model_, *optimizer_, average_ ? &*average_ : nullptr, placement_);
 }
 
 void Trainer::start_or_resume() {

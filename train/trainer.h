@@ -19,6 +19,7 @@
 #include "train/observer.h"
 #include "train/run_folder.h"
 #include "train/setup.h"
+#include "train/weight_update.h"
 
 namespace vitrine {
 
@@ -53,7 +54,6 @@ class Trainer {
   bool train_epoch();
   void update_weights();
   void settle();
-  Tensor loss_of(const Batch& batch);
   bool must_stop() const;
   bool finish_epoch();
   void report_progress() const;
@@ -73,6 +73,7 @@ class Trainer {
   std::optional<Loader> train_loader_, val_loader_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<ParameterAverage> average_;
+  std::optional<WeightUpdate> weight_update_;
   Schedule schedule_;
   std::optional<RunFolder> folder_;
   RunState state_;

@@ -1,5 +1,5 @@
 // The scheduler of one block: which fibre runs next, and who waits for whom.
-#include "block.h"
+#include "tests/host_cuda/block.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "fibre.h"
+#include "tests/host_cuda/fibre.h"
 
 namespace host_cuda {
 namespace {

@@ -340,13 +340,21 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   if (const cublasStatus_t status = check(x); status != CUBLAS_STATUS_SUCCESS) return status;
   const cublasStatus_t status = check_pointers(x, pointers, *algorithm, workspace, bytes);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
-  const host_cuda::DeviceMemoryOpen open;
-  if (algorithm->data[workspace_bytes]) std::memset(workspace, 0xAB, algorithm->data[workspace_bytes]);
-  for (std::int64_t batch = 0; batch < x.d.batch; ++batch) {
-    const bool reverse = algorithm->data[number] == reverse_order;
-    if (x.a.type == CUDA_R_64F) multiply<double, double>(x, pointers, batch, reverse);
-    if (x.a.type == CUDA_R_32F) multiply<float, float>(x, pointers, batch, reverse);
-    if (x.a.type == CUDA_R_16BF) multiply<BFloat16, float>(x, pointers, batch, reverse);
-  }
+  // Everything is copied, for the call may be kept for a graph.
+  std::array<double, 2> factors{};
+  const std::size_t width = x.a.type == CUDA_R_64F ? sizeof(double) : sizeof(float);
+  std::memcpy(&factors[0], alpha, width);
+  std::memcpy(&factors[1], beta, width);
+  host_cuda::enqueue([x, p = pointers, chosen = *algorithm, workspace, factors]() mutable {
+    p.alpha = &factors[0];
+    p.beta = &factors[1];
+    if (chosen.data[workspace_bytes]) std::memset(workspace, 0xAB, chosen.data[workspace_bytes]);
+    for (std::int64_t batch = 0; batch < x.d.batch; ++batch) {
+      const bool reverse = chosen.data[number] == reverse_order;
+      if (x.a.type == CUDA_R_64F) multiply<double, double>(x, p, batch, reverse);
+      if (x.a.type == CUDA_R_32F) multiply<float, float>(x, p, batch, reverse);
+      if (x.a.type == CUDA_R_16BF) multiply<BFloat16, float>(x, p, batch, reverse);
+    }
+  });
   return CUBLAS_STATUS_SUCCESS;
 }

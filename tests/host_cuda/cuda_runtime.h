@@ -9,9 +9,10 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <utility>
 
-#include "block.h"
+#include "tests/host_cuda/block.h"
 
 // ---- The language ----
 
@@ -105,6 +106,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
+  cudaErrorStreamCaptureUnsupported = 900,
 };
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
@@ -166,6 +168,24 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
+// ---- Graphs: what is queued between Begin and EndCapture is kept, and runs when the graph is launched ----
+
+struct host_cuda_graph;
+using cudaGraph_t = host_cuda_graph*;
+using cudaGraphExec_t = host_cuda_graph*;
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+};
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+
 // ---- Kernels ----
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -190,6 +210,9 @@ class DeviceMemoryOpen {
   DeviceMemoryOpen& operator=(const DeviceMemoryOpen&) = delete;
 };
 
+/// Does the work now, with device memory open, or keeps it for the graph that is being captured: for the fake libraries.
+void enqueue(const std::function<void()>& work);
+
 bool is_device_memory(const void* address);
 
 /// What a steady training step must not do often, or at all.
@@ -206,6 +229,9 @@ void set_device_memory(std::size_t bytes);
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
+  // The arguments are copied, as a GPU does: a captured launch outlives this call.
   return host_cuda::launch(*config, reinterpret_cast<const void*>(kernel),
-                           [&] { kernel(static_cast<Parameters>(arguments)...); });
+                           [kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
+                             std::apply(kernel, values);
+                           });
 }

@@ -5,8 +5,9 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <vector>
 
-#include "cuda_runtime.h"
+#include "tests/host_cuda/cuda_runtime.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -16,6 +17,9 @@
 #endif
 
 struct host_cuda_stream {};
+struct host_cuda_graph {
+  std::vector<std::function<void()>> work;
+};
 struct host_cuda_event {
   std::chrono::steady_clock::time_point time;
 };
@@ -27,8 +31,10 @@ std::recursive_mutex one_at_a_time;
 cudaError_t last_error = cudaSuccess;
 Counters counts;
 
-/// The host waits for the device, or would.
-cudaError_t synchronized() { return ++counts.synchronizations, cudaSuccess; }
+host_cuda_graph* capturing = nullptr;
+
+/// The host waits for the device, or would; that cannot be captured.
+cudaError_t synchronized();
 
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -130,6 +136,11 @@ bool is_valid(const cudaLaunchConfig_t& config, const void* kernel) {
   return sizes && config.dynamicSmemBytes <= static_cast<std::size_t>(allowed);
 }
 
+cudaError_t synchronized() {
+  ++counts.synchronizations;
+  return result(capturing ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
+}
+
 }  // namespace
 
 DeviceMemoryOpen::DeviceMemoryOpen() {
@@ -148,9 +159,14 @@ void set_device_memory(std::size_t bytes) { device_memory().set_total(bytes); }
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body) {
   if (!is_valid(config, kernel)) return result(cudaErrorInvalidConfiguration);
   ++counts.launches;
-  const DeviceMemoryOpen open;
-  run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, body);
+  enqueue([=] { run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, body); });
   return cudaSuccess;
+}
+
+void enqueue(const std::function<void()>& work) {
+  if (capturing) return capturing->work.push_back(work);
+  const DeviceMemoryOpen open;
+  work();
 }
 
 }  // namespace host_cuda
@@ -171,6 +187,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid configuration argument";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
   }
   return "unrecognized error code";
 }
@@ -224,14 +242,12 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes,
   const bool to_device = host_cuda::is_device_memory(target), from_device = host_cuda::is_device_memory(source);
   const bool fits = kind == cudaMemcpyDefault || kind == (from_device ? 2 : 0) + (to_device ? 1 : 0);
   if (!fits) return result(cudaErrorInvalidValue);
-  const host_cuda::DeviceMemoryOpen open;
-  std::memmove(target, source, bytes);
+  host_cuda::enqueue([=] { std::memmove(target, source, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t) {
   if (!host_cuda::is_device_memory(target)) return result(cudaErrorInvalidValue);
-  const host_cuda::DeviceMemoryOpen open;
-  std::memset(target, value, bytes);
+  host_cuda::enqueue([=] { std::memset(target, value, bytes); });
   return cudaSuccess;
 }
 
@@ -262,6 +278,27 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
   return cudaSuccess;
 }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (host_cuda::capturing) return result(cudaErrorInvalidValue);
+  return host_cuda::capturing = new host_cuda_graph(), cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = std::exchange(host_cuda::capturing, nullptr);
+  return result(*graph ? cudaSuccess : cudaErrorInvalidValue);
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  return *executable = new host_cuda_graph(*graph), cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const auto& work : executable->work) host_cuda::enqueue(work);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return cudaGraphDestroy(executable); }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
   if (value > host_cuda::most_shared_bytes) return result(cudaErrorInvalidValue);

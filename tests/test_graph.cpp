@@ -1,0 +1,96 @@
+// CUDA graphs: recorded work repeats on new numbers, in memory of its own, with new noise.
+#include "tensor/graph.h"
+
+#include <gtest/gtest.h>
+
+#include "ops/ops.h"
+#include "tensor/allocator.h"
+
+namespace vitrine {
+namespace {
+
+TEST(Graph, IsRefusedOnTheCpu) {
+  try {
+    Graph graph(cpu, [] {});
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "graph: device is cpu, expected a CUDA device");
+  }
+}
+
+#if VT_CUDA
+class GraphOnCuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
+  }
+};
+
+Tensor numbers(std::initializer_list<double> values) {
+  return to_device(from_vector(std::vector<double>(values), {static_cast<std::int64_t>(values.size())}), cuda());
+}
+
+TEST_F(GraphOnCuda, RepeatsTheWorkOnNewNumbers) {
+  Tensor x = numbers({1, 2, 3}), y;
+  Graph graph(cuda(), [&] { y = x * 2 + 1; });
+  graph.replay();
+  EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{3, 5, 7}));
+  copy_into(x, numbers({10, 20, 30}));
+  graph.replay();
+  EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{21, 41, 61}));
+}
+
+TEST_F(GraphOnCuda, ItsMemoryIsGivenToNobodyElse) {
+  const Tensor x = ones({1000}, DType::f64, cuda());
+  Tensor y;
+  Graph graph(cuda(), [&] { y = exp(x + 1) * 2; });  // the sum and its exponential are freed while it is recorded
+  std::vector<Tensor> others;
+  for (int i = 0; i < 8; ++i) others.push_back(full({1000}, i, DType::f64, cuda()));
+  graph.replay();
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(sum(others[static_cast<std::size_t>(i)]).item(), 1000 * i);
+  EXPECT_NEAR(mean(y).item(), 2 * std::exp(2.0), 1e-12);
+}
+
+TEST_F(GraphOnCuda, ItsMemoryIsOrdinaryAgainWhenItIsGone) {
+  const Tensor x = ones({100'000}, DType::f64, cuda());
+  release_cached_memory(cuda());
+  const auto cached_before = memory_statistics(cuda()).cached;
+  {
+    Tensor y;
+    Graph graph(cuda(), [&] { y = exp(x) + 1; });
+    release_cached_memory(cuda());
+    EXPECT_GT(memory_statistics(cuda()).cached, cached_before) << "the graph keeps what it works in";
+  }
+  release_cached_memory(cuda());
+  EXPECT_EQ(memory_statistics(cuda()).cached, cached_before);
+}
+
+TEST_F(GraphOnCuda, NoiseFollowsTheBase) {
+  Tensor base = zeros({1}, DType::i64, cuda()), y;
+  const Tensor x = ones({64}, DType::f32, cuda());
+  const Random random{.seed = 5, .purpose = Purpose::dropout, .stream = 3};
+  Random moved = random;
+  moved.base = reinterpret_cast<const std::uint64_t*>(base.data<std::int64_t>());
+  Graph graph(cuda(), [&] { y = dropout(x, 0.5, moved); });
+  for (const std::uint64_t offset : {0, 1, 40}) {
+    fill(base, static_cast<double>(offset));
+    graph.replay();
+    Random expected = random;
+    expected.stream += offset;
+    EXPECT_EQ(y.to_vector<float>(), dropout(ones({64}), 0.5, expected).to_vector<float>()) << offset;
+  }
+}
+
+TEST_F(GraphOnCuda, WorkThatWaitsIsAnErrorAndLeavesNothingBehind) {
+  const Tensor x = numbers({1, 2});
+  EXPECT_THROW(Graph(cuda(), [&] { (void)x.to_vector<double>(); }), Error);
+  (void)sum(x).item();
+  Tensor y;
+  Graph graph(cuda(), [&] { y = x + 1; });
+  graph.replay();
+  EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{2, 3}));
+}
+#endif
+
+}  // namespace
+}  // namespace vitrine

@@ -1,0 +1,97 @@
+// The update in the ordinary way, then as a graph.
+#include "train/weight_update.h"
+
+#include "autograd/tape.h"
+#include "data/mixing.h"
+#include "ops/ops.h"
+
+namespace vitrine {
+
+WeightUpdate::WeightUpdate(const Recipe& recipe, const Model& model, Optimizer& optimizer, ParameterAverage* average,
+                           Placement placement)
+    : recipe_(recipe), model_(model), optimizer_(optimizer), average_(average), placement_(placement) {}
+
+WeightUpdate::Result WeightUpdate::operator()(Loader& loader, std::int64_t parts, double learning_rate,
+                                              Generator& generator) {
+  optimizer_.set_learning_rate(learning_rate);
+  std::optional<Batch> batch = loader.next();
+  if (can_replay(*batch, parts)) return {replay(*batch, generator), batch->size()};
+
+  Result result;
+  Tensor loss_sum;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    if (part > 0) batch = loader.next();
+    const Tensor loss = backward(inputs_of(*batch), 1.0 / static_cast<double>(parts), generator);
+    loss_sum = part > 0 ? loss_sum + loss : loss;
+    result.images += batch->size();
+  }
+  optimizer_.prepare_step();
+  result.numbers = finish(loss_sum);
+  ++updates_;
+  return result;
+}
+
+WeightUpdate::Inputs WeightUpdate::inputs_of(const Batch& batch) const {
+  Inputs inputs{.images = to_device(batch.images, placement_.device), .labels = batch.labels, .targets = batch.targets};
+  // A graph cannot look at labels on the host, so on a GPU they are always made into targets, which checks them.
+  const bool wants_targets = recipe_.bce_loss || placement_.device.is_cuda();
+  if (!inputs.targets.defined() && wants_targets) {
+    inputs.targets = smooth_targets(batch.labels, model_.classes(), recipe_.smoothing);
+  }
+  if (inputs.targets.defined()) inputs.targets = to_device(inputs.targets, placement_.device);
+  return inputs;
+}
+
+Tensor WeightUpdate::loss_of(const Inputs& inputs, Generator& generator) const {
+  const Tensor images = placement_.place(inputs.images);
+  const Tensor logits = cast(model_(images, {.training = true, .generator = &generator}), DType::f32);
+  if (recipe_.bce_loss) return binary_cross_entropy(logits, inputs.targets);
+  if (inputs.targets.defined()) return soft_cross_entropy(logits, inputs.targets);
+  return cross_entropy(logits, inputs.labels, recipe_.smoothing);
+}
+
+/// Adds the gradient, times `share`, to what the optimiser has gathered. Returns the sum of the images' losses, f64 (1).
+Tensor WeightUpdate::backward(const Inputs& inputs, double share, Generator& generator) const {
+  Tape tape;
+  const Tensor loss = loss_of(inputs, generator);
+  optimizer_.accumulate(tape.backward(loss), share);
+  return reshape(cast(loss.detach(), DType::f64) * static_cast<double>(inputs.images.size(0)), {1});
+}
+
+/// Moves the weights, once the optimiser is prepared. A loss or gradient that is not finite leaves them as they are.
+Tensor WeightUpdate::finish(const Tensor& loss_sum) const {
+  optimizer_.run_step(recipe_.clip_grad, loss_sum);
+  if (average_) average_->update();
+  return concat({loss_sum, optimizer_.statistics()}, 0);
+}
+
+// ---- The same as a graph ----
+
+/// Whole updates from one batch of full size, after two in the ordinary way have set everything up.
+bool WeightUpdate::can_replay(const Batch& batch, std::int64_t parts) const {
+  return placement_.device.is_cuda() && recipe_.cuda_graph && parts == 1 && updates_ >= 2 &&
+         batch.size() == recipe_.batch_size;
+}
+
+Tensor WeightUpdate::replay(const Batch& batch, Generator& generator) {
+  const Inputs inputs = inputs_of(batch);
+  optimizer_.prepare_step();
+  if (!graph_) {
+    graph_inputs_ = inputs;
+    random_base_ = zeros({1}, DType::i64, placement_.device);
+    Generator recorded{.seed = generator.seed,
+                       .base = reinterpret_cast<const std::uint64_t*>(random_base_.data<std::int64_t>())};
+    release_cached_memory(placement_.device);  // the graph needs about as much for itself
+    graph_.emplace(placement_.device, [&] { graph_numbers_ = finish(backward(graph_inputs_, 1, recorded)); });
+    graph_draws_ = recorded.count;
+  } else {
+    copy_into(graph_inputs_.images, inputs.images);
+    copy_into(graph_inputs_.targets, inputs.targets);
+  }
+  copy_into(random_base_, full({1}, static_cast<double>(generator.count), DType::i64));
+  graph_->replay();
+  generator.count += graph_draws_;
+  return graph_numbers_;
+}
+
+}  // namespace vitrine

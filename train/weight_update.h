@@ -1,0 +1,60 @@
+// One update of the weights: forward, loss, backward, clipping, optimiser, moving average. On a GPU the whole of it is recorded
+// once as a CUDA graph and then replayed.
+#pragma once
+
+#include <optional>
+
+#include "data/loader.h"
+#include "models/registry.h"
+#include "optim/average.h"
+#include "optim/optimizer.h"
+#include "tensor/graph.h"
+#include "train/evaluate.h"
+#include "train/recipe.h"
+
+namespace vitrine {
+
+class WeightUpdate {
+ public:
+  /// All must outlive the update; `average` may be null.
+  WeightUpdate(const Recipe& recipe, const Model& model, Optimizer& optimizer, ParameterAverage* average,
+               Placement placement);
+
+  /// What an update gave: f64 (4) on the device, the sum of the images' losses, then the optimiser's statistics.
+  struct Result {
+    Tensor numbers;
+    std::int64_t images = 0;
+  };
+
+  /// Takes `parts` batches from the loader and updates the weights once, at `learning_rate`. Does not wait for a GPU.
+  Result operator()(Loader& loader, std::int64_t parts, double learning_rate, Generator& generator);
+
+ private:
+  /// One batch on the device of the model.
+  struct Inputs {
+    Tensor images;           // (B, C, H, W) f32
+    Tensor labels, targets;  // (B) on the CPU, or (B, K)
+  };
+
+  Inputs inputs_of(const Batch& batch) const;
+  Tensor loss_of(const Inputs& inputs, Generator& generator) const;
+  Tensor backward(const Inputs& inputs, double share, Generator& generator) const;
+  Tensor finish(const Tensor& loss_sum) const;
+  bool can_replay(const Batch& batch, std::int64_t parts) const;
+  Tensor replay(const Batch& batch, Generator& generator);
+
+  const Recipe& recipe_;
+  const Model& model_;
+  Optimizer& optimizer_;
+  ParameterAverage* average_;
+  Placement placement_;
+
+  // The graph, what it reads and what it writes.
+  std::optional<Graph> graph_;
+  Inputs graph_inputs_;
+  Tensor graph_numbers_, random_base_;  // random_base_: i64 (1), see Random::base
+  std::uint64_t graph_draws_ = 0;       // random streams that one replay takes
+  std::int64_t updates_ = 0;            // made in the ordinary way
+};
+
+}  // namespace vitrine
