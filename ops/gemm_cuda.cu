@@ -226,7 +226,8 @@ Plan make_plan(const CudaProduct& x, int device, const Context& context) {
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       context.handle, plan.operation.get(), plan.first.get(), plan.second.get(), plan.result.get(), plan.result.get(),
       preference.get(), autotune_products ? most_candidates : 1, found.data(), &count);
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED) require(status, "cublasLtMatmulAlgoGetHeuristic", x);
+  // An epilogue that it lacks may be unsupported or invalid to it; whoever asked for one can do without.
+  if (x.epilogue == GemmEpilogue::none) require(status, "cublasLtMatmulAlgoGetHeuristic", x);
   plan.is_supported = status == CUBLAS_STATUS_SUCCESS && count > 0;
   if (!plan.is_supported) return plan;
   const auto candidates = std::span(found).first(static_cast<std::size_t>(count));
