@@ -235,8 +235,8 @@ Tensor as_factors(const Tensor& parameter) {
 
 void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
   const bool mixed = x.dtype() == DType::bf16 && weight.dtype() == DType::f32;
-  check_operands("layer_norm", weight, bias);
   if (!mixed) check_operands("layer_norm", x, weight);
+  check_operands("layer_norm", weight, bias);
   check_one_device("layer_norm", x, weight);
   VT_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "layer_norm: x has shape {}, expected a last dimension of at least 1",
            to_string(x.shape()));

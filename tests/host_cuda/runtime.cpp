@@ -41,13 +41,16 @@ cudaError_t result(cudaError_t error) {
   return error;
 }
 
-/// One range of addresses, reserved at the start and filled from the bottom; freed pieces are used again.
+/// Two ranges of addresses, reserved at the start and filled from the bottom; freed pieces are used again. The first, for small
+/// blocks, is closed while nothing runs on the device. That takes time in proportion to the memory in use, so the second one,
+/// for large blocks, is always open, and so is the first where it has grown long.
 class DeviceMemory {
  public:
   DeviceMemory() {
-    void* base = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* base = mmap(nullptr, 2 * range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) std::abort();
     base_ = static_cast<char*>(base);
+    if (mprotect(base_ + range, range, PROT_READ | PROT_WRITE) != 0) std::abort();
   }
 
   void* allocate(std::size_t bytes) {
@@ -76,15 +79,16 @@ class DeviceMemory {
     if (open_count_++ == 0) protect(PROT_READ | PROT_WRITE);
   }
   void close() {
-    if (--open_count_ == 0) protect(PROT_NONE);
+    if (--open_count_ == 0 && top_ <= most_closed) protect(PROT_NONE);
   }
-  bool holds(const void* address) const { return address >= base_ && address < base_ + reserved; }
+  bool holds(const void* address) const { return address >= base_ && address < base_ + 2 * range; }
   std::size_t total() const { return total_; }
   std::size_t in_use() const { return in_use_; }
   void set_total(std::size_t bytes) { total_ = bytes; }
 
  private:
-  static constexpr std::size_t reserved = std::size_t{64} << 30, alignment = 256, redzone = 256, page = 4096;
+  static constexpr std::size_t range = std::size_t{32} << 30, alignment = 256, redzone = 256, page = 4096;
+  static constexpr std::size_t large_block = std::size_t{1} << 18, most_closed = std::size_t{4} << 20;
 
   /// The smallest freed piece that is large enough and at most twice as large, or new memory.
   char* take(std::size_t& size) {
@@ -95,9 +99,11 @@ class DeviceMemory {
       free_.erase(found);
       return block;
     }
-    if (top_ + size > reserved) return nullptr;
-    char* block = base_ + top_;
-    top_ += size;
+    const bool is_large = size >= large_block;
+    std::size_t& top = is_large ? large_top_ : top_;
+    if (top + size > range) return nullptr;
+    char* block = base_ + (is_large ? range : 0) + top;
+    top += size;
     if (open_count_ > 0) protect(PROT_READ | PROT_WRITE);
     return block;
   }
@@ -107,7 +113,7 @@ class DeviceMemory {
   }
 
   char* base_ = nullptr;
-  std::size_t top_ = 0, in_use_ = 0, total_ = std::size_t{8} << 30;
+  std::size_t top_ = 0, large_top_ = 0, in_use_ = 0, total_ = std::size_t{8} << 30;
   int open_count_ = 0;
   std::map<char*, std::size_t> used_;
   std::multimap<std::size_t, char*> free_;

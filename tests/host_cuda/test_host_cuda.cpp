@@ -146,13 +146,13 @@ TEST(HostCuda, LaunchesThatAGpuRefuses) {
 __global__ void write_kernel(int* x, int index) { x[index] = 1; }
 __global__ void write_shared_kernel(int index) { dynamic_shared<int>()[index] = 1; }
 
-TEST(HostCudaDeath, DeviceMemoryIsClosedToTheHost) {
+TEST(HostCudaDeathTest, DeviceMemoryIsClosedToTheHost) {
   const DeviceInts x({1, 2, 3});
   EXPECT_DEATH(x.data()[1] = 0, "");
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-TEST(HostCudaDeath, IndicesOutOfBoundsAreFound) {
+TEST(HostCudaDeathTest, IndicesOutOfBoundsAreFound) {
   const DeviceInts x({1, 2, 3});
   launch(write_kernel, dim3(1), dim3(1), 0, nullptr, x.data(), 2);
   EXPECT_DEATH(launch(write_kernel, dim3(1), dim3(1), 0, nullptr, x.data(), 3), "use-after-poison");
