@@ -44,7 +44,8 @@ void PrintingObserver::print(const std::string& line) {
 
 void PrintingObserver::show(const std::string& status) {
   if (!terminal_ || (status.empty() && shown_ == 0)) return;
-  fmt::print("\r{:<{}}{}", status, shown_, status.empty() ? "\r" : "");
+  const std::size_t echoed = status.empty() ? 2 : 0;  // the ^C that a terminal shows
+  fmt::print("\r{:<{}}{}", status, shown_ + echoed, status.empty() ? "\r" : "");
   shown_ = status.size();
   std::fflush(stdout);
 }
