@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "ops/ops.h"
+#include "tests/cuda_test.h"
 #include "tests/expectations.h"
 #include "tests/op_table.h"
 
@@ -17,12 +18,7 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-class AttentionCuda : public testing::Test {
- protected:
-  void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
-  }
-};
+using AttentionCuda = CudaTest;
 
 /// How far from the exact result of the rounded inputs, relative to the largest entry: rounding of the result, and in
 /// bf16 of the weights, which are operands of a product.

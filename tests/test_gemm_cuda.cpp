@@ -6,6 +6,7 @@
 
 #include "ops/gemm_cuda.h"
 #include "ops/ops.h"
+#include "tests/cuda_test.h"
 #include "tests/expectations.h"
 #include "tests/op_table.h"
 
@@ -16,11 +17,8 @@ namespace {
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr DType dtypes[] = {DType::f64, DType::f32, DType::bf16};
 
-class GemmCuda : public testing::Test {
+class GemmCuda : public CudaTest {
  protected:
-  void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
-  }
   void TearDown() override {
     set_allow_tf32(false);
     set_gemm_autotune(false);

@@ -5,6 +5,7 @@
 
 #include "ops/ops.h"
 #include "tensor/allocator.h"
+#include "tests/cuda_test.h"
 
 namespace vitrine {
 namespace {
@@ -19,12 +20,7 @@ TEST(Graph, IsRefusedOnTheCpu) {
 }
 
 #if VT_CUDA
-class GraphOnCuda : public testing::Test {
- protected:
-  void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
-  }
-};
+using GraphOnCuda = CudaTest;
 
 Tensor numbers(std::initializer_list<double> values) {
   return to_device(from_vector(std::vector<double>(values), {static_cast<std::int64_t>(values.size())}), cuda());

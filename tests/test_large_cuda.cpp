@@ -3,18 +3,15 @@
 
 #include "ops/ops.h"
 #include "tensor/allocator.h"
+#include "tests/cuda_test.h"
 #include "tests/op_drivers.h"
 
 #if VT_CUDA
 namespace vitrine {
 namespace {
 
-class LargeOnCuda : public testing::Test {
+class LargeOnCuda : public CudaTest {
  protected:
-  void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
-  }
-
   using Call = std::function<Tensor(const Tensors&)>;
 
   /// The output and the gradients of the sum of its squares, on the CPU.

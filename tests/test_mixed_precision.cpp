@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "models/vit.h"
+#include "tests/cuda_test.h"
 #include "train/trainer.h"
 
 #if defined(VT_HOST_CUDA)
@@ -131,7 +132,7 @@ TEST_F(Modes, Bf16TrainsLikeF32) {
 
 #if VT_CUDA
 TEST_F(Modes, CudaTrainsLikeTheCpu) {
-  if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
+  if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
   const Listener exact = losses("");
   const Listener on_cuda = losses("device: cuda\n");
   expect_close(on_cuda, exact, 1e-4, 1);

@@ -5,6 +5,7 @@
 #include <regex>
 #include <set>
 
+#include "tests/cuda_test.h"
 #include "tests/op_drivers.h"
 #include "tests/source_dir.h"
 
@@ -52,7 +53,7 @@ TEST_P(OpTable, GradientsInBf16) { expect_none_failed(check_op_device(row(), DTy
 class OpTableOnCuda : public OpTable {
  protected:
   void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here; the preset host-cuda runs the kernels without one";
+    if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
   }
 };
 

@@ -8,6 +8,7 @@
 #include "ops/tensor_core.h"
 #include "ops/warp.h"
 #include "tensor/tensor.h"
+#include "tests/cuda_test.h"
 
 #if VT_CUDA
 namespace vitrine {
@@ -64,12 +65,7 @@ __global__ void pack_kernel(const float* x, std::uint32_t* packed, float* powers
   powers[threadIdx.x] = exp2_approx(x[threadIdx.x]);
 }
 
-class TensorCore : public testing::Test {
- protected:
-  void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device";
-  }
-};
+using TensorCore = CudaTest;
 
 std::vector<bfloat16> numbers(std::size_t count, int seed) {
   std::vector<bfloat16> x;
