@@ -5,8 +5,10 @@
 #include <cblas.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <csignal>
 #include <mutex>
 
 #include "tensor/error.h"
@@ -36,12 +38,32 @@ class OneOpenMpThread {
   int before_;
 };
 
+/// Holds signals back for as long as it lives. oneDNN's sgemm points the stack pointer into memory from malloc while it computes
+/// (jit_avx512_common_gemm_f32.cpp, jit_avx_gemm_f32.cpp: "mov rsp, ws"): the frame of a signal handler would land below
+/// that buffer, over whatever else lies in the heap. Signals of a fault in the code itself stay open, for debuggers.
+class NoSignals {
+ public:
+  NoSignals() {
+    sigset_t held_back;
+    sigfillset(&held_back);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&held_back, fault);
+    pthread_sigmask(SIG_SETMASK, &held_back, &before_);
+  }
+  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 }  // namespace
 
 template <>
 void gemm_serial(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<float> a, MatrixView<float> b, float beta,
                  float* c, std::int64_t c_leading) {
   const OneOpenMpThread one_thread;
+  const NoSignals no_signals;
   const auto flag = [](bool transposed) { return transposed ? 'T' : 'N'; };
   const dnnl_status_t status = dnnl_sgemm(flag(a.transposed), flag(b.transposed), m, n, k, 1.0f, a.data, a.leading,
                                           b.data, b.leading, beta, c, c_leading);
