@@ -167,6 +167,16 @@ void Chain::add(int input, const Tensor& gradient) {
   }
 }
 
+Tensor Chain::sum_to_add_to(int input) {
+  Tape::Recording& recording = *tape_.recording_;
+  const std::int64_t target = recording.nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)];
+  if (target < 0 || tape_.is_nested()) return {};
+  const Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
+  if (!sum.defined() || !is_exclusive(sum)) return {};
+  sum.storage()->bump_version();
+  return sum;
+}
+
 Gradients Tape::backward(const Tensor& loss, BackwardOptions options) {
   VT_CHECK(loss.defined() && loss.numel() == 1,
            "backward: the loss has shape {}, expected one element (or pass the gradient of the output)",
@@ -218,8 +228,14 @@ void Tape::run_rule(std::int64_t i, bool keep_rules) {
   Tensor& slot = recording_->gradients[index];
   const Tensor gradient = node.is_watched ? slot : std::exchange(slot, Tensor());
   if (!gradient.defined()) return;
+  const char* op = node.op;
   Chain chain(*this, i);
-  rule(gradient, chain);
+  try {
+    rule(gradient, chain);
+  } catch (OutOfMemory& error) {
+    error.set_op(fmt::format("backward of {}", op));
+    throw;
+  }
 }
 
 Tensor Gradients::at(const Trace& trace) const {

@@ -48,6 +48,9 @@ class Chain {
   bool wants(int input) const;
   /// Adds to the gradient of the `input`-th input. The shape must be that input's shape.
   void add(int input, const Tensor& gradient);
+  /// What has been added for that input so far, row-major, if a kernel may add its share to it in place (then do not call add);
+  /// undefined where nothing has been added, or where somebody else can see the elements.
+  Tensor sum_to_add_to(int input);
   /// The op's own output, which a rule may keep: `saved` with the trace that it received after the rule was made.
   Tensor output(const Saved& saved) const;
 

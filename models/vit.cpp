@@ -43,8 +43,8 @@ TransformerBlock TransformerBlock::make(const ViTConfig& config, double drop_pat
 }
 
 Tensor TransformerBlock::operator()(const Tensor& x, const Pass& pass) const {
-  const Tensor y = x + drop_path(attn(norm1(x), pass), pass);
-  return y + drop_path(mlp(norm2(y), pass), pass);
+  const auto [y, norm] = norm2.after_adding(x, drop_path(attn(norm1(x), pass), pass));  // y = x + ..., norm2(y)
+  return y + drop_path(mlp(norm, pass), pass);
 }
 
 Tensor TanhLayer::operator()(const Tensor& x) const { return tanh(fc(x)); }

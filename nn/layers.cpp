@@ -46,6 +46,10 @@ LayerNorm LayerNorm::make(std::int64_t dim, Initializer& init, double epsilon) {
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight, bias, epsilon); }
 
+SumAndNorm LayerNorm::after_adding(const Tensor& x, const Tensor& branch) const {
+  return add_layer_norm(x, branch, weight, bias, epsilon);
+}
+
 Tensor Dropout::operator()(const Tensor& x, const Pass& pass) const {
   if (!is_noisy(rate, pass, "Dropout")) return x;
   return dropout(x, rate, pass.generator->next(Purpose::dropout));
@@ -74,17 +78,22 @@ Mlp Mlp::make(std::int64_t dim, std::int64_t hidden, Initializer& init, double d
           .drop = {checked_rate(drop_rate, "Mlp")}};
 }
 
-Tensor Mlp::operator()(const Tensor& x, const Pass& pass) const { return drop(fc2(drop(gelu(fc1(x)), pass)), pass); }
+Tensor Mlp::operator()(const Tensor& x, const Pass& pass) const {
+  const Tensor product = linear(x, for_input(fc1.weight, x));
+  const Tensor hidden = fc1.bias ? bias_gelu(product, for_input(*fc1.bias, x)) : gelu(product);
+  return drop(fc2(drop(hidden, pass)), pass);
+}
 
-PatchEmbed PatchEmbed::make(std::int64_t channels, std::int64_t patch, std::int64_t dim, Initializer& init) {
+PatchConvolution PatchConvolution::make(std::int64_t channels, std::int64_t patch, std::int64_t dim,
+                                        Initializer& init) {
   VT_CHECK(channels > 0 && patch > 0 && dim > 0, "PatchEmbed: channels {}, patch {}, dim {}, expected all above 0",
            channels, patch, dim);
   const double bound = 1 / std::sqrt(static_cast<double>(channels * patch * patch));
-  return {.proj = {.weight = init.uniform({dim, channels, patch, patch}, bound), .bias = init.uniform({dim}, bound)}};
+  return {.weight = init.uniform({dim, channels, patch, patch}, bound), .bias = init.uniform({dim}, bound)};
 }
 
-Tensor PatchEmbed::operator()(const Tensor& images) const {
-  const Shape& kernel = proj.weight.shape();  // (D, C, P, P)
+Tensor PatchConvolution::operator()(const Tensor& images) const {
+  const Shape& kernel = weight.shape();  // (D, C, P, P)
   const std::int64_t C = kernel[1], P = kernel[2];
   VT_CHECK(images.dim() == 4 && images.size(1) == C && images.size(2) % P == 0 && images.size(3) % P == 0,
            "PatchEmbed: images have shape {}, expected (B, {}, H, W) with H and W multiples of {}",
@@ -93,7 +102,7 @@ Tensor PatchEmbed::operator()(const Tensor& images) const {
   Tensor x = reshape(images, {B, C, rows, P, columns, P});
   x = permute(x, {0, 2, 4, 1, 3, 5});              // (B, rows, columns, C, P, P)
   x = reshape(x, {B, rows * columns, C * P * P});  // (B, N, C P P), the pixels of each patch
-  return linear(x, reshape(for_input(proj.weight, x), {kernel[0], C * P * P}), for_input(proj.bias, x));
+  return linear(x, reshape(for_input(weight, x), {kernel[0], C * P * P}), for_input(bias, x));
 }
 
 }  // namespace vitrine

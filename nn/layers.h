@@ -42,6 +42,8 @@ struct LayerNorm {
   }
   static LayerNorm make(std::int64_t dim, Initializer& init, double epsilon = 1e-6);
   Tensor operator()(const Tensor& x) const;
+  /// {x + branch, the norm of that}: a residual connection and the norm after it, in one pass.
+  SumAndNorm after_adding(const Tensor& x, const Tensor& branch) const;
 };
 
 /// Zeroes elements with probability `rate` in training and scales the rest by 1 / (1 - rate).
@@ -103,17 +105,21 @@ struct PatchConvolution {
     field("weight", self.weight);
     field("bias", self.bias);
   }
+  /// Starts as PyTorch's Conv2d does: weight and bias U(-1/sqrt(C P P), 1/sqrt(C P P)).
+  static PatchConvolution make(std::int64_t channels, std::int64_t patch, std::int64_t dim, Initializer& init);
+  /// (B, C, H, W) -> (B, H/P W/P, D), patches in row-major order; H and W must be multiples of P.
+  Tensor operator()(const Tensor& images) const;
 };
 
-/// Cuts images into P x P patches and maps each to D numbers; patches are in row-major order.
+/// Cuts images into P x P patches and maps each to D numbers.
 struct PatchEmbed {
   PatchConvolution proj;
 
   static void fields(auto& self, auto&& field) { field("proj", self.proj); }
-  /// Starts as PyTorch's Conv2d does: weight and bias U(-1/sqrt(C P P), 1/sqrt(C P P)).
-  static PatchEmbed make(std::int64_t channels, std::int64_t patch, std::int64_t dim, Initializer& init);
-  /// (B, C, H, W) -> (B, H/P W/P, D); H and W must be multiples of P.
-  Tensor operator()(const Tensor& images) const;
+  static PatchEmbed make(std::int64_t channels, std::int64_t patch, std::int64_t dim, Initializer& init) {
+    return {.proj = PatchConvolution::make(channels, patch, dim, init)};
+  }
+  Tensor operator()(const Tensor& images) const { return proj(images); }  // (B, C, H, W) -> (B, N, D)
 };
 
 }  // namespace vitrine

@@ -7,9 +7,10 @@
 
 namespace vitrine {
 
-// ---- GELU (ops/gelu.cu) ----
+// ---- GELU (ops/gelu.cu, ops/bias_gelu.cu) ----
 
 Tensor gelu_composed(const Tensor& x, GeluForm form = GeluForm::erf);
+Tensor bias_gelu_composed(const Tensor& x, const Tensor& bias);
 
 // ---- Softmax family (ops/softmax.cu) ----
 

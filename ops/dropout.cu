@@ -66,7 +66,7 @@ __global__ void dropout_kernel(Random random, Drop drop, std::int64_t count, con
 
 Tensor dropout_forward(const Tensor& strided, double probability, Random random) {
   const Tensor x = contiguous_data(strided);
-  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  Tensor y = empty_for("dropout", x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
   const Drop drop(probability);
   dispatch_floating(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
@@ -112,7 +112,7 @@ Tensor drop_path(const Tensor& x, double probability, Random random) {  // dx: d
   if (probability == 0) return x;
   Shape per_sample = Dims::filled(x.dim(), 1);  // (B, 1, ..., 1)
   per_sample[0] = x.size(0);
-  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  Tensor y = empty_for("drop_path", x.shape(), x.dtype(), x.device());
   dispatch_floating(x.dtype(), "drop_path", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     const Tensor factors = dropout_forward(ones(per_sample, dtype_of<C>(), x.device()), probability, random);

@@ -23,6 +23,7 @@
 #include <utility>
 
 #include "tensor/launch.h"
+#include "tensor/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"
@@ -129,11 +130,6 @@ void map_on_cpu(const F& f, const MapLoop<sizeof...(In)>& map, std::index_sequen
 // ---- CUDA ----
 
 #if VT_CUDA
-template <class T, int count>
-struct alignas(sizeof(T) * count) Pack {
-  T values[count];
-};
-
 /// Each thread takes `width` neighbours with one load per operand; the last count % width elements go one by one.
 template <int width, class F, class Out, class... In>
 __global__ void map_contiguous_kernel(F f, std::int64_t count, Out* y, const In*... x) {

@@ -204,7 +204,7 @@ Tensor scatter_add(const char* op, const Tensor& x, int dim, const Tensor& index
 
 /// gather with an index that is known to be good, under the name of the op that the user called.
 Tensor gather_checked(const char* op, const Tensor& x, int dim, const Tensor& index) {
-  Tensor y = empty(index.shape(), x.dtype(), x.device());
+  Tensor y = empty_for("gather", index.shape(), x.dtype(), x.device());
   dispatch_all(x.dtype(), op, [&](auto tag) {
     dispatch_index(index.dtype(), op, [&](auto index_tag) {
       gather_into<typename decltype(tag)::type, typename decltype(index_tag)::type>(y, index, x, dim);

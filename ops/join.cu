@@ -35,7 +35,7 @@ Shape joined_shape(const std::vector<Tensor>& parts, int dim) {
 Tensor concat(const std::vector<Tensor>& parts, int dim) {
   VT_CHECK(!parts.empty(), "concat: there are no parts, expected one or more");
   dim = normalize_dim(dim, parts.front().dim(), "concat");
-  Tensor y = empty(joined_shape(parts, dim), parts.front().dtype(), parts.front().device());
+  Tensor y = empty_for("concat", joined_shape(parts, dim), parts.front().dtype(), parts.front().device());
   std::vector<std::int64_t> sizes;
   std::int64_t start = 0;
   for (const Tensor& part : parts) {

@@ -1,59 +1,24 @@
 // Layer normalisation over the last dim. Ba, Kiros, Hinton, "Layer normalization" (2016), section 3.
-#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "ops/composed.h"
 #include "ops/elementwise.h"
 #include "ops/lanes.h"
+#include "ops/layer_norm_cuda.h"
+#include "ops/layer_norm_statistics.h"
 #include "ops/ops.h"
-#include "ops/warp.h"
 
 namespace vitrine {
 
 // ---- layer_norm: y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per row of x (..., D) ----
-//
-// The mean of a row far from zero is known only to within a rounding error of that size, which would spoil x - mean. So
-// the mean is kept as two numbers: `center`, its rounded value, and `rest`, the mean of x - center.
+// ---- add_layer_norm: the same of x + branch, which is the second result; the residual connection before a norm ----
 
 namespace {
 
-enum Statistic { center, rest, rstd, statistic_count };  // rows of the tensor of statistics, (3, rows)
-
-template <class C>
-struct RowStatistics {
-  C center, rest, rstd;
-  VT_HD C normalize(C x) const { return ((x - center) - rest) * rstd; }
-};
-
-/// Statistics from the sums of (x - center) and (x - center)^2 over a row of D elements.
-template <class C>
-VT_HD RowStatistics<C> row_statistics(C middle, C sum, C sum_of_squares, C D, C epsilon) {
-  const C correction = sum / D;
-  C variance = sum_of_squares / D - correction * correction;
-  if (variance < 0) variance = 0;  // by rounding; NaN stays
-  return {middle, correction, 1 / std::sqrt(variance + epsilon)};
-}
-
-template <class C>
-VT_HD RowStatistics<C> read_statistics(const C* statistics, std::int64_t row, std::int64_t rows) {
-  return {statistics[center * rows + row], statistics[rest * rows + row], statistics[rstd * rows + row]};
-}
-
-template <class C>
-VT_HD void write_statistics(const RowStatistics<C>& s, C* statistics, std::int64_t row, std::int64_t rows) {
-  statistics[center * rows + row] = s.center;
-  statistics[rest * rows + row] = s.rest;
-  statistics[rstd * rows + row] = s.rstd;
-}
-
-/// Rows per task of parallel_for, and per partial sum of dweight and dbias: about 2^14 elements.
-std::int64_t rows_per_chunk(std::int64_t D) { return std::clamp<std::int64_t>((1 << 14) / D, 1, 256); }
-
-}  // namespace
+using namespace layer_norm_parts;
 
 // ---- CPU: two passes over each row, which stays in the first-level cache ----
-
-namespace {
 
 template <class T, class C = Compute<T>>
 RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
@@ -66,15 +31,24 @@ RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
   return row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
 }
 
+template <class T>
+void add_rows(const T* __restrict x, const T* __restrict branch, T* __restrict sum, std::int64_t D) {
+  for (std::int64_t i = 0; i < D; ++i) {
+    sum[i] = static_cast<T>(static_cast<Compute<T>>(x[i]) + static_cast<Compute<T>>(branch[i]));
+  }
+}
+
 template <class T, class C = Compute<T>>
-void layer_norm_cpu(const T* x, const C* weight, const C* bias, T* y, C* statistics, std::int64_t rows, std::int64_t D,
-                    double epsilon) {
-  parallel_for(rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
+void forward_cpu(const Forward<T, C>& f) {
+  const std::int64_t D = f.D;
+  parallel_for(f.rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      const T* __restrict in = x + row * D;
-      T* __restrict out = y + row * D;
-      const auto s = measure_row(in, D, static_cast<C>(epsilon));
-      write_statistics(s, statistics, row, rows);
+      if (f.branch) add_rows(f.x + row * D, f.branch + row * D, f.sum + row * D, D);
+      const T* __restrict in = (f.branch ? f.sum : f.x) + row * D;
+      T* __restrict out = f.y + row * D;
+      const auto s = measure_row(in, D, f.epsilon);
+      write_statistics(s, f.statistics, row, f.rows);
+      const C* __restrict weight = f.weight, * __restrict bias = f.bias;
       for (std::int64_t i = 0; i < D; ++i) {
         out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * weight[i] + bias[i]);
       }
@@ -85,9 +59,8 @@ void layer_norm_cpu(const T* x, const C* weight, const C* bias, T* y, C* statist
 /// n and g = dy weight of one row, and its part of dweight and dbias. All (D), none overlapping: `__restrict` on the
 /// parameters is what lets the compiler vectorise a loop with so many arrays.
 template <class T, class C>
-void layer_norm_backward_row(const T* __restrict x, const C* __restrict weight, const T* __restrict dy, C* __restrict n,
-                             C* __restrict g, C* __restrict dweight, C* __restrict dbias, RowStatistics<C> s,
-                             std::int64_t D) {
+void backward_row(const T* __restrict x, const C* __restrict weight, const T* __restrict dy, C* __restrict n,
+                  C* __restrict g, C* __restrict dweight, C* __restrict dbias, RowStatistics<C> s, std::int64_t D) {
   for (std::int64_t i = 0; i < D; ++i) {
     const C dy_i = static_cast<C>(dy[i]), n_i = s.normalize(static_cast<C>(x[i]));
     n[i] = n_i;
@@ -97,141 +70,106 @@ void layer_norm_backward_row(const T* __restrict x, const C* __restrict weight, 
   }
 }
 
-/// dx = rstd (g - mean(g) - n mean(g n)) of one row.
+/// dx (+)= rstd (g - mean(g) - n mean(g n)) of one row.
 template <class T, class C>
-void layer_norm_dx_row(const C* __restrict n, const C* __restrict g, T* __restrict dx, C rstd, std::int64_t D) {
+void dx_row(const C* __restrict n, const C* __restrict g, T* __restrict dx, bool add, C rstd, std::int64_t D) {
   const C mean_g = lane_sum<C>(D, [=](auto i) { return g[i]; }) / static_cast<C>(D);
   const C mean_gn = lane_sum<C>(D, [=](auto i) { return g[i] * n[i]; }) / static_cast<C>(D);
-  for (std::int64_t i = 0; i < D; ++i) dx[i] = static_cast<T>(rstd * (g[i] - mean_g - n[i] * mean_gn));
-}
-
-/// partial is (chunks, 2, D): every chunk's sums of dy n and dy, for dweight and dbias. dx may be null.
-template <class T, class C = Compute<T>>
-void layer_norm_backward_cpu(const T* x, const C* weight, const T* dy, const C* statistics, T* dx, C* partial,
-                             std::int64_t rows, std::int64_t D) {
-  const std::int64_t grain = rows_per_chunk(D);
-  parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    C* dweight = partial + begin / grain * 2 * D;
-    C* dbias = dweight + D;
-    std::fill(dweight, dweight + 2 * D, C(0));
-    std::vector<C> n(static_cast<std::size_t>(D)), g(n);
-    for (std::int64_t row = begin; row < end; ++row) {
-      const auto s = read_statistics(statistics, row, rows);
-      layer_norm_backward_row(x + row * D, weight, dy + row * D, n.data(), g.data(), dweight, dbias, s, D);
-      if (dx) layer_norm_dx_row(n.data(), g.data(), dx + row * D, s.rstd, D);
-    }
-  });
-}
-
-}  // namespace
-
-// ---- CUDA: one warp per row; dweight and dbias by one thread per column of a chunk of rows ----
-
-#if VT_CUDA
-namespace {
-
-template <class T, class C = Compute<T>>
-__global__ void layer_norm_kernel(const T* x, const C* weight, const C* bias, T* y, C* statistics, std::int64_t rows,
-                                  std::int64_t D, C epsilon) {
-  for_each_row_of_grid(rows, [&](std::int64_t row) {
-    const T* in = x + row * D;
-    T* out = y + row * D;
-    const C middle = warp_sum<C>(D, [&](std::int64_t i) { return static_cast<C>(in[i]); }) / static_cast<C>(D);
-    const C sum = warp_sum<C>(D, [&](std::int64_t i) { return static_cast<C>(in[i]) - middle; });
-    const C sum_of_squares = warp_sum<C>(D, [&](std::int64_t i) {
-      const C difference = static_cast<C>(in[i]) - middle;
-      return difference * difference;
-    });
-    const auto s = row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
-    if (threadIdx.x == 0) write_statistics(s, statistics, row, rows);
-    warp_for(
-        D, [&](std::int64_t i) { out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * weight[i] + bias[i]); });
-  });
-}
-
-template <class T, class C = Compute<T>>
-__global__ void layer_norm_dx_kernel(const T* x, const C* weight, const T* dy, const C* statistics, T* dx,
-                                     std::int64_t rows, std::int64_t D) {
-  for_each_row_of_grid(rows, [&](std::int64_t row) {
-    const auto s = read_statistics(statistics, row, rows);
-    const T *in = x + row * D, *dout = dy + row * D;
-    T* din = dx + row * D;
-    const auto g = [&](std::int64_t i) { return static_cast<C>(dout[i]) * weight[i]; };
-    const auto n = [&](std::int64_t i) { return s.normalize(static_cast<C>(in[i])); };
-    const C mean_g = warp_sum<C>(D, g) / static_cast<C>(D);
-    const C mean_gn = warp_sum<C>(D, [&](std::int64_t i) { return g(i) * n(i); }) / static_cast<C>(D);
-    warp_for(D, [&](std::int64_t i) { din[i] = static_cast<T>(s.rstd * (g(i) - mean_g - n(i) * mean_gn)); });
-  });
-}
-
-/// partial is (chunks, 2, D), as on the CPU.
-template <class T, class C = Compute<T>>
-__global__ void layer_norm_columns_kernel(const T* x, const T* dy, const C* statistics, C* partial, std::int64_t rows,
-                                          std::int64_t D, std::int64_t grain) {
-  const std::int64_t items = (rows + grain - 1) / grain * D, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items;
-       item += step) {
-    const std::int64_t chunk = item / D, i = item % D, begin = chunk * grain;
-    const std::int64_t end = begin + grain < rows ? begin + grain : rows;
-    C dweight = 0, dbias = 0;
-    for (std::int64_t row = begin; row < end; ++row) {
-      const C dy_i = static_cast<C>(dy[row * D + i]);
-      dweight += dy_i * read_statistics(statistics, row, rows).normalize(static_cast<C>(x[row * D + i]));
-      dbias += dy_i;
-    }
-    partial[chunk * 2 * D + i] = dweight;
-    partial[chunk * 2 * D + D + i] = dbias;
+  for (std::int64_t i = 0; i < D; ++i) {
+    const C before = add ? static_cast<C>(dx[i]) : 0;
+    dx[i] = static_cast<T>(before + rstd * (g[i] - mean_g - n[i] * mean_gn));
   }
 }
 
 template <class T, class C = Compute<T>>
-void layer_norm_backward_cuda(const T* x, const C* weight, const T* dy, const C* statistics, T* dx, C* partial,
-                              std::int64_t rows, std::int64_t D) {
-  if (rows == 0) return;
-  if (dx) launch_rows(layer_norm_dx_kernel<T>, rows, x, weight, dy, statistics, dx, rows, D);
-  const std::int64_t grain = rows_per_chunk(D);
-  launch(layer_norm_columns_kernel<T>, grid_for(chunk_count(rows, grain) * D, 128), dim3(128), 0, current_stream(), x,
-         dy, statistics, partial, rows, D, grain);
-}
-
-}  // namespace
-#endif
-
-// ---- The op ----
-
-namespace {
-
-/// Gradients of one layer_norm. All tensors are row-major; dx is made only if `wants_dx`.
-struct LayerNormGradients {
-  Tensor dx, dweight, dbias;
-};
-
-LayerNormGradients layer_norm_backward(const Tensor& x, const Tensor& weight, const Tensor& statistics,
-                                       const Tensor& dy, bool wants_dx) {
-  const std::int64_t D = x.size(-1), rows = statistics.size(1);
-  LayerNormGradients result;
-  if (wants_dx) result.dx = empty_like(x);
-  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
-    using C = Compute<T>;
-    Tensor partial = empty({rows > 0 ? chunk_count(rows, rows_per_chunk(D)) : 0, 2, D}, dtype_of<C>(), x.device());
-    auto* backward = layer_norm_backward_cpu<T>;
-#if VT_CUDA
-    if (x.device().is_cuda()) backward = layer_norm_backward_cuda<T>;
-#endif
-    backward(x.data<T>(), weight.data<C>(), dy.data<T>(), statistics.data<C>(),
-             wants_dx ? result.dx.data<T>() : nullptr, partial.data<C>(), rows, D);
-    const Tensor sums = sum(partial, {0});  // (2, D)
-    result.dweight = select(sums, 0, 0);
-    result.dbias = select(sums, 0, 1);
+void backward_cpu(const Backward<T, C>& b) {
+  const std::int64_t D = b.D, grain = rows_per_chunk(D);
+  parallel_for(b.rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    C* dweight = b.partial + begin / grain * 2 * D;
+    C* dbias = dweight + D;
+    std::fill(dweight, dweight + 2 * D, C(0));
+    std::vector<C> n(static_cast<std::size_t>(D)), g(n);
+    for (std::int64_t row = begin; row < end; ++row) {
+      const auto s = read_statistics(b.statistics, row, b.rows);
+      backward_row(b.x + row * D, b.weight, b.dy + row * D, n.data(), g.data(), dweight, dbias, s, D);
+      if (b.dx) dx_row(n.data(), g.data(), b.dx + row * D, b.add, s.rstd, D);
+    }
   });
-  return result;
 }
+
+// ---- The two passes on tensors, which are row-major ----
 
 /// weight or bias as the kernels read it: f32 where x is bf16, for a factor in bf16 would be as coarse as the result.
 Tensor as_factors(const Tensor& parameter) {
   const bool is_f64 = parameter.dtype() == DType::f64;
   return contiguous_data(cast_data(parameter, is_f64 ? DType::f64 : DType::f32));
 }
+
+struct Outputs {
+  Tensor sum, y, statistics;  // sum is x where there is no branch
+};
+
+Outputs forward(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const std::int64_t D = x.size(-1), rows = x.numel() / D;
+  const Tensor x_rows = contiguous_data(x), w = as_factors(weight), b = as_factors(bias);
+  const Tensor branch_rows = branch.defined() ? contiguous_data(branch) : Tensor();
+  Outputs out{branch.defined() ? empty_for("layer_norm", x.shape(), x.dtype(), x.device()) : x_rows,
+              empty_for("layer_norm", x.shape(), x.dtype(), x.device()), Tensor()};
+  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    out.statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
+    const Forward<T, C> f{x_rows.data<T>(),
+                          branch.defined() ? branch_rows.data<T>() : nullptr,
+                          branch.defined() ? out.sum.template data<T>() : nullptr,
+                          w.data<C>(),
+                          b.data<C>(),
+                          out.y.template data<T>(),
+                          out.statistics.template data<C>(),
+                          rows,
+                          D,
+                          static_cast<C>(epsilon)};
+#if VT_CUDA
+    if (x.device().is_cuda()) return layer_norm_cuda::forward<T>(f);
+#endif
+    forward_cpu<T>(f);
+  });
+  return out;
+}
+
+struct ParameterGradients {
+  Tensor dweight, dbias;
+};
+
+/// `dx` is undefined where it is not wanted; `add` adds to what it holds.
+ParameterGradients backward(const Tensor& x, const Tensor& weight, const Tensor& statistics, const Tensor& dy,
+                            Tensor& dx, bool add) {
+  const std::int64_t D = x.size(-1), rows = statistics.size(1);
+  const std::int64_t grain = x.device().is_cuda() ? rows_per_chunk_cuda(rows, D) : rows_per_chunk(D);
+  ParameterGradients result;
+  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor partial = empty({chunk_count(rows, grain), 2, D}, dtype_of<C>(), x.device());
+    const Backward<T, C> b{x.data<T>(),
+                           weight.data<C>(),
+                           dy.data<T>(),
+                           statistics.data<C>(),
+                           dx.defined() ? dx.data<T>() : nullptr,
+                           add,
+                           partial.data<C>(),
+                           rows,
+                           D};
+#if VT_CUDA
+    if (x.device().is_cuda()) layer_norm_cuda::backward<T>(b);
+#endif
+    if (x.device().is_cpu()) backward_cpu<T>(b);
+    const Tensor sums = vitrine::sum(partial, {0});  // (2, D)
+    result.dweight = select(sums, 0, 0);
+    result.dbias = select(sums, 0, 1);
+  });
+  return result;
+}
+
+// ---- The ops ----
 
 void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
   const bool mixed = x.dtype() == DType::bf16 && weight.dtype() == DType::f32;
@@ -250,38 +188,47 @@ void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
   check_size("bias", bias);
 }
 
+/// Records y = layer_norm(x), whose statistics are given. In a network x goes on beside the norm, and that gradient is there
+/// first: then dx is added to it in the same pass.
+Tensor record_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Outputs& out) {
+  return record("layer_norm", out.y, {x, weight, bias},
+                [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics = out.statistics](
+                    const Tensor& dy, Chain& chain) {
+                  Tensor dx = chain.sum_to_add_to(0);
+                  const bool add = dx.defined();
+                  if (!add && chain.wants(0)) dx = empty(x->shape(), x->dtype(), x->device());
+                  const auto d =
+                      backward(contiguous_data(*x), as_factors(*w), statistics, contiguous_data(dy), dx, add);
+                  if (!add && chain.wants(0)) chain.add(0, dx);
+                  if (chain.wants(1)) chain.add(1, cast(d.dweight, w->dtype()));
+                  if (chain.wants(2)) chain.add(2, cast(d.dbias, w->dtype()));
+                });
+}
+
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
   check_layer_norm(x, weight, bias, epsilon);
   if (is_recording_twice()) return layer_norm_composed(x, weight, bias, epsilon);
-  const std::int64_t D = x.size(-1), rows = x.numel() / D;
-  const Tensor x_rows = contiguous_data(x), w = as_factors(weight), b = as_factors(bias);
-  Tensor y = empty(x.shape(), x.dtype(), x.device());
-  Tensor statistics;
-  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
-    using C = Compute<T>;
-    statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
-    const T* in = x_rows.data<T>();
-    const C *scale = w.data<C>(), *shift = b.data<C>();
-#if VT_CUDA
-    if (x.device().is_cuda()) {
-      launch_rows(layer_norm_kernel<T>, rows, in, scale, shift, y.data<T>(), statistics.data<C>(), rows, D,
-                  static_cast<C>(epsilon));
-      return;
-    }
-#endif
-    layer_norm_cpu<T>(in, scale, shift, y.data<T>(), statistics.data<C>(), rows, D, epsilon);
+  return record_layer_norm(x, weight, bias, forward(x, Tensor(), weight, bias, epsilon));
+}
+
+SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
+                          double epsilon) {
+  check_operands("add_layer_norm", x, branch);
+  VT_CHECK(x.shape() == branch.shape(), "add_layer_norm: x has shape {} and branch {}, expected one shape",
+           to_string(x.shape()), to_string(branch.shape()));
+  check_layer_norm(x, weight, bias, epsilon);
+  if (is_recording_twice()) {
+    const Tensor sum = x + branch;
+    return {sum, layer_norm_composed(sum, weight, bias, epsilon)};
+  }
+  const Outputs out = forward(x, branch, weight, bias, epsilon);
+  const Tensor sum = record("add", out.sum, {x, branch}, [](const Tensor& dy, Chain& chain) {
+    chain.add(0, dy);
+    chain.add(1, dy);
   });
-  return record(
-      "layer_norm", y, {x, weight, bias},
-      [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics](const Tensor& dy, Chain& chain) {
-        const auto d =
-            layer_norm_backward(contiguous_data(*x), as_factors(*w), statistics, contiguous_data(dy), chain.wants(0));
-        if (chain.wants(0)) chain.add(0, d.dx);
-        if (chain.wants(1)) chain.add(1, cast(d.dweight, w->dtype()));
-        if (chain.wants(2)) chain.add(2, cast(d.dbias, w->dtype()));
-      });
+  return {sum, record_layer_norm(sum, weight, bias, out)};
 }
 
 Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {

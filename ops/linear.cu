@@ -81,7 +81,7 @@ Tensor linear_forward(const Tensor& x, const Tensor& weight, const OptionalTenso
     const OptionalTensor bias_f32 = bias ? OptionalTensor(to_f32(*bias)) : std::nullopt;
     return cast_data(linear_forward(to_f32(x), to_f32(weight), bias_f32), DType::bf16);
   }
-  Tensor y = empty({x.size(0), weight.size(0)}, x.dtype(), x.device());
+  Tensor y = empty_for("linear", {x.size(0), weight.size(0)}, x.dtype(), x.device());
   if (y.numel() == 0) return y;
   if (x.size(1) == 0) {
     fill(y, 0);

@@ -141,7 +141,7 @@ Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
   Shape shape = batch;
   shape.push_back(a.size(-2));
   shape.push_back(b.size(-1));
-  Tensor y = empty(shape, a.dtype(), a.device());
+  Tensor y = empty_for("matmul", shape, a.dtype(), a.device());
   if (a.size(-1) == 0) fill(y, 0);
   if (y.numel() == 0 || a.size(-1) == 0) return y;
   const Tensor left = readable(a), right = readable(b);

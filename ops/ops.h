@@ -89,6 +89,8 @@ enum class GeluForm { erf, tanh };
 /// erf form: y = x P(X <= x) = x erfc(-x / sqrt 2) / 2, exact in the negative tail. dx = dy (P(X <= x) + x p(x)).
 /// tanh form: y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 Tensor gelu(const Tensor& x, GeluForm form = GeluForm::erf);
+/// y = gelu(x + bias) in one pass (ops/bias_gelu.cu), erf form; x (..., D), bias (D). dbias = dx summed over the rows.
+Tensor bias_gelu(const Tensor& x, const Tensor& bias);
 
 // ---- Reductions (ops/reduction.cu) over `dims` (empty = all); keepdim leaves size-1 dims ----
 
@@ -118,6 +120,12 @@ Tensor log_softmax(const Tensor& x, int dim = -1);
 /// With n = (x - mean) rsqrt(var + epsilon), g = dy weight: dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n),
 /// dbias = sum(dy). weight and bias may be f32 where x is bf16.
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
+struct SumAndNorm {
+  Tensor sum, norm;
+};
+/// A residual connection and the normalisation after it in one pass: sum = x + branch, norm = layer_norm(sum).
+SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
+                          double epsilon = 1e-5);
 
 // ---- Products (ops/matmul.cu, ops/linear.cu) ----
 
@@ -130,7 +138,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias 
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 
 /// y = softmax(scale q k^T + bias) v; q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias broadcastable to (B, H, N, M)
-/// and differentiable. scale defaults to 1/sqrt(D). No (N, M) matrix is kept for backward: it recomputes the scores from
+/// and differentiable, or (G, ...) with G that divides B: then sample b takes bias b mod G. scale defaults to 1/sqrt(D). No (N, M) matrix is kept for backward: it recomputes the scores from
 /// q, k and the row's logsumexp. A row that is fully masked by -inf gives 0 with gradient 0.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias = std::nullopt,
                  std::optional<double> scale = std::nullopt);

@@ -10,6 +10,7 @@
 
 #include "optim/squared_norm.h"
 #include "tensor/launch.h"
+#include "tensor/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 
@@ -26,14 +27,24 @@ void update_range(F f, std::int64_t begin, std::int64_t end, T* __restrict targe
 }
 
 #if VT_CUDA
-template <class F, class T, class... State>
+template <class F, class T, int width, class... Packs>
+__device__ void update_pack(const F& f, Pack<T, width>& target, const Pack<T, width>& source, Packs&... state) {
+#pragma unroll
+  for (int k = 0; k < width; ++k) f(target.values[k], source.values[k], state.values[k]...);
+}
+
+/// The arrays as packs of `width` elements, one for each thread at a time; the last count % width elements go one by one.
+template <int width, class F, class T, class... State>
 __global__ void update_kernel(const F* functor, std::int64_t count, T* target, const T* source, State*... state) {
   F f = *functor;
   if (!f.begin()) return;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
-    f(target[i], source[i], state[i]...);
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x, packs = count / width;
+  for (std::int64_t i = first; i < packs; i += step) {
+    update_pack(f, reinterpret_cast<Pack<T, width>*>(target)[i], reinterpret_cast<const Pack<T, width>*>(source)[i],
+                reinterpret_cast<Pack<State, width>*>(state)[i]...);
   }
+  for (std::int64_t i = packs * width + first; i < count; i += step) f(target[i], source[i], state[i]...);
 }
 #endif
 
@@ -68,8 +79,14 @@ template <class F, class T, class... State>
 void update_each(Device device, const F* functor, std::int64_t count, T* target, const T* source, State*... state) {
 #if VT_CUDA
   if (device.is_cuda()) {
-    launch(detail::update_kernel<F, T, State...>, grid_for(count, 256), dim3(256), 0, current_stream(), functor, count,
-           target, source, state...);
+    constexpr int block = 256, width = pack_width<T>;
+    if (are_aligned(16, target, source, state...)) {
+      launch(detail::update_kernel<width, F, T, State...>, grid_for(count, block * width), dim3(block), 0,
+             current_stream(), functor, count, target, source, state...);
+    } else {
+      launch(detail::update_kernel<1, F, T, State...>, grid_for(count, block), dim3(block), 0, current_stream(),
+             functor, count, target, source, state...);
+    }
     return;
   }
 #endif

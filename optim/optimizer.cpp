@@ -108,19 +108,19 @@ void Optimizer::accumulate(const Gradients& gradients, double scale) {
   }
   is_gathered_ = true;
   is_measured_ = false;
+  std::vector<Tensor> copied, copies, added_to, added;  // targets and sources
   for (Entry& entry : entries_) {
     Tensor gradient = gradients[*entry.parameter];
     if (!gradient.defined()) continue;
     VT_CHECK(gradient.shape() == entry.parameter->shape(), "{}: the gradient of {} has shape {}, expected {}", name_,
              entry.name, to_string(gradient.shape()), to_string(entry.parameter->shape()));
     if (scale != 1) gradient = mul(gradient, scale);
-    Tensor place = view(gradients_, entry);
-    if (entry.has_gradient)
-      add_into(place, cast_data(gradient, place.dtype()));
-    else
-      copy_into(place, gradient);
+    (entry.has_gradient ? added_to : copied).push_back(view(gradients_, entry));
+    (entry.has_gradient ? added : copies).push_back(cast_data(gradient, gradients_.dtype()));
     entry.has_gradient = true;
   }
+  copy_all_into(copied, copies);
+  add_all_into(added_to, added);
 }
 
 std::vector<ArenaSegment> Optimizer::segments() const {

@@ -153,10 +153,20 @@ class Cache {
   }
 
   OutOfMemory out_of_memory(std::size_t bytes) const {
-    return OutOfMemory(fmt::format("out of memory on {}: need {} bytes, {} in use, {} cached, peak {}{}",
+    return OutOfMemory(fmt::format("out of memory on {}: need {} bytes, {} in use, {} cached, peak {}{}{}",
                                    to_string(device_), bytes, statistics_.in_use, statistics_.cached, statistics_.peak,
-                                   limit_ ? fmt::format(", limit {}", limit_) : ""),
+                                   limit_ ? fmt::format(", limit {}", limit_) : "", free_on_device()),
                        bytes);
+  }
+
+  std::string free_on_device() const {
+#if VT_CUDA
+    std::size_t free = 0, total = 0;
+    if (device_.is_cuda() && cudaMemGetInfo(&free, &total) == cudaSuccess) {
+      return fmt::format(", {} of {} free on the device", free, total);
+    }
+#endif
+    return "";
   }
 
   Device device_;

@@ -1,7 +1,9 @@
 // Fill, copy with conversion, and add-in-place: the only mathematics that a bare tensor has.
+#include <algorithm>
 #include <cstring>
 
 #include "tensor/launch.h"
+#include "tensor/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/staging.h"
 #include "tensor/strided.h"
@@ -62,6 +64,21 @@ void apply_rows(F f, Target* target, const Source* source, const StridedLoop<2>&
 }
 
 #if VT_CUDA
+/// Row-major on both sides: each thread takes `width` neighbours, the last count % width elements go one by one.
+template <int width, class F, class Target, class Source>
+__global__ void apply_packs_kernel(F f, Target* target, const Source* source, std::int64_t count) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x, packs = count / width;
+  for (std::int64_t i = first; i < packs; i += step) {
+    auto to = reinterpret_cast<Pack<Target, width>*>(target)[i];
+    const auto from = reinterpret_cast<const Pack<Source, width>*>(source)[i];
+#pragma unroll
+    for (int k = 0; k < width; ++k) f(to.values[k], from.values[k]);
+    reinterpret_cast<Pack<Target, width>*>(target)[i] = to;
+  }
+  for (std::int64_t i = packs * width + first; i < count; i += step) f(target[i], source[i]);
+}
+
 template <class F, class Target, class Source>
 __global__ void apply_kernel(F f, Target* target, const Source* source, StridedLoop<2> loop, std::int64_t count) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
@@ -72,6 +89,19 @@ __global__ void apply_kernel(F f, Target* target, const Source* source, StridedL
     f(target[offset[0] + column * loop.row_stride(0)], source[offset[1] + column * loop.row_stride(1)]);
   }
 }
+
+template <class F, class Target, class Source>
+void apply_on_cuda(F f, Target* target, const Source* source, const StridedLoop<2>& loop, std::int64_t count) {
+  constexpr int width = 16 / static_cast<int>(std::max(sizeof(Target), sizeof(Source))), block = 256;
+  const bool in_order = loop.row_count() == 1 && loop.row_stride(0) == 1 && loop.row_stride(1) == 1;
+  if (in_order && are_aligned(width * sizeof(Target), target) && are_aligned(width * sizeof(Source), source)) {
+    launch(apply_packs_kernel<width, F, Target, Source>, grid_for(count, block * width), dim3(block), 0,
+           current_stream(), f, target, source, count);
+  } else {
+    launch(apply_kernel<F, Target, Source>, grid_for(count, block), dim3(block), 0, current_stream(), f, target, source,
+           loop, count);
+  }
+}
 #endif
 
 /// f(target element, source element) for all elements, on the device that both live on.
@@ -79,11 +109,7 @@ template <class F, class Target, class Source>
 void apply(F f, Target* target, const Source* source, const StridedLoop<2>& loop, std::int64_t count, Device device) {
   if (count == 0) return;
 #if VT_CUDA
-  if (device.is_cuda()) {
-    launch(apply_kernel<F, Target, Source>, grid_for(count, 256), dim3(256), 0, current_stream(), f, target, source,
-           loop, count);
-    return;
-  }
+  if (device.is_cuda()) return apply_on_cuda(f, target, source, loop, count);
 #endif
   (void)device;
   if (loop.row_count() == 1) {  // one long row: split inside it

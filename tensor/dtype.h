@@ -69,16 +69,18 @@ constexpr DType dtype_of() {
 /// Calls body(TypeTag<T>{}) with the floating type that `dtype` names; anything else is an error of `op`.
 template <class Body>
 decltype(auto) dispatch_floating(DType dtype, std::string_view op, Body&& body) {
-  switch (dtype) {
-    case DType::f32:
-      return body(TypeTag<float>{});
-    case DType::f64:
-      return body(TypeTag<double>{});
-    case DType::bf16:
-      return body(TypeTag<bfloat16>{});
-    default:
-      throw Error(fmt::format("{}: dtype is {}, expected f32, f64 or bf16", op, name_of(dtype)));
-  }
+  return in_op(op, [&]() -> decltype(auto) {
+    switch (dtype) {
+      case DType::f32:
+        return body(TypeTag<float>{});
+      case DType::f64:
+        return body(TypeTag<double>{});
+      case DType::bf16:
+        return body(TypeTag<bfloat16>{});
+      default:
+        throw Error(fmt::format("{}: dtype is {}, expected f32, f64 or bf16", op, name_of(dtype)));
+    }
+  });
 }
 
 /// The same for the types that hold numbers: floating, i32 and i64.

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace vitrine {
 
@@ -17,12 +18,33 @@ class Error : public std::runtime_error {
 /// Memory could not be had. Nothing was changed; a smaller request may well succeed.
 class OutOfMemory : public Error {
  public:
-  OutOfMemory(const std::string& message, std::size_t bytes_needed) : Error(message), bytes_needed_(bytes_needed) {}
+  OutOfMemory(const std::string& message, std::size_t bytes_needed)
+      : Error(message), text_(message), bytes_needed_(bytes_needed) {}
   std::size_t bytes_needed() const { return bytes_needed_; }
 
+  /// Which op asked, or "backward of" it; empty outside ops. It stands in front of the message.
+  const std::string& op() const { return op_; }
+  void set_op(std::string_view op) {
+    op_ = op;
+    text_ = fmt::format("{}: {}", op, Error::what());
+  }
+  const char* what() const noexcept override { return text_.c_str(); }
+
  private:
+  std::string text_, op_;
   std::size_t bytes_needed_;
 };
+
+/// body(), where the error of exhausted memory names `op`.
+template <class Body>
+decltype(auto) in_op(std::string_view op, Body&& body) {
+  try {
+    return body();
+  } catch (OutOfMemory& error) {
+    if (error.op().empty()) error.set_op(op);
+    throw;
+  }
+}
 
 }  // namespace vitrine
 

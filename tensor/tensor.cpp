@@ -61,6 +61,10 @@ Tensor empty(const Shape& shape, DType dtype, Device device) {
   return Tensor(std::make_shared<Storage>(bytes, device), shape, contiguous_strides(shape), 0, dtype);
 }
 
+Tensor empty_for(std::string_view op, const Shape& shape, DType dtype, Device device) {
+  return in_op(op, [&] { return empty(shape, dtype, device); });
+}
+
 Tensor full(const Shape& shape, double value, DType dtype, Device device) {
   Tensor result = empty(shape, dtype, device);
   fill(result, value);

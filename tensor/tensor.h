@@ -87,6 +87,8 @@ class Tensor {
 // ---- Creation ----
 
 Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = cpu);  // uninitialised
+/// The same for a result of `op`, which the error names where memory runs out.
+Tensor empty_for(std::string_view op, const Shape& shape, DType dtype, Device device);
 Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = cpu);
 Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = cpu);
 Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = cpu);
@@ -114,6 +116,10 @@ void copy_into(Tensor& target, const Tensor& source);
 void fill(Tensor& target, double value);
 /// target += source. Same shape and dtype.
 void add_into(Tensor& target, const Tensor& source);
+/// Many copies or additions, targets[i] (+)= sources[i]. On a GPU they are one kernel where dtypes agree and both sides are
+/// row-major: a small copy takes longer to start than to run.
+void copy_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
+void add_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 
 /// A new row-major tensor with the same elements (always copies).
 Tensor clone(const Tensor& x);

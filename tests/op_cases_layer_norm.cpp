@@ -1,4 +1,4 @@
-// Row of layer_norm.
+// Rows of layer_norm and add_layer_norm.
 #include <cmath>
 
 #include "tests/op_table.h"
@@ -32,6 +32,66 @@ OpCase normalize(const std::string& name, const Shape& shape, double epsilon = 1
           [=](const Tensors& in) { return layer_norm_naively(in[0], in[1], in[2], epsilon); }};
 }
 
+/// Both results side by side, (..., 2 D), of two inputs of one shape.
+OpCase normalize_sum(const std::string& name, const Shape& shape, double epsilon = 1e-5) {
+  const Shape D = {shape.back()};
+  return {name,
+          {test_values(shape, 4), test_values(shape, 5), test_values(D, 6), test_values(D, 7)},
+          [=](const Tensors& in) {
+            const SumAndNorm result = add_layer_norm(in[0], in[1], in[2], in[3], epsilon);
+            return concat({result.sum, result.norm}, -1);
+          },
+          [=](const Tensors& in) {
+            Shape both = shape;
+            both[both.size() - 1] *= 2;
+            Tensor added = empty(shape, DType::f64), y = empty(both, DType::f64);
+            for_each_index(shape, [&](const Dims& index, std::int64_t position) {
+              added.data<double>()[position] = value_at(in[0], index) + value_at(in[1], index);
+            });
+            const Tensor norm = layer_norm_naively(added, in[2], in[3], epsilon);
+            for (std::int64_t i = 0; i < added.numel(); ++i) {
+              const std::int64_t place = i / D[0] * 2 * D[0] + i % D[0];
+              y.data<double>()[place] = added.data<double>()[i];
+              y.data<double>()[place + D[0]] = norm.data<double>()[i];
+            }
+            return y;
+          }};
+}
+
+OpRow add_layer_norm_row() {
+  return {.op = "add_layer_norm",
+          .cases = []() -> std::vector<OpCase> {
+            return {normalize_sum("three dims", {2, 3, 6}),
+                    normalize_sum("one row", {5}),
+                    normalize_sum("longer than the lanes", {2, 41}),
+                    normalize_sum("whole packs", {3, 16}),
+                    normalize_sum("several packs a lane", {5, 264}),
+                    normalize_sum("another epsilon", {3, 4}, 0.1),
+                    normalize_sum("no rows", {0, 4})};
+          },
+          .f32_tolerance = 2e-6,
+          .errors = {{[] {
+                        add_layer_norm(zeros({2, 4}), zeros({4}), zeros({4}), zeros({4}));
+                      },
+                      "add_layer_norm: x has shape (2, 4) and branch (4), expected one shape"},
+                     {[] {
+                        add_layer_norm(zeros({2, 4}), zeros({2, 4}), zeros({5}), zeros({4}));
+                      },
+                      "layer_norm: weight has shape (5), expected (4) = last dimension of x (2, 4)"}},
+          .benchmark =
+              [] {
+                const auto values = [](const Shape& shape, std::uint64_t stream) {
+                  return cast_data(test_values(shape, stream), DType::f32);
+                };
+                return OpBenchmark{
+                    "(128, 65, 192)",
+                    {values({128, 65, 192}, 1), values({128, 65, 192}, 2), values({192}, 3), values({192}, 4)},
+                    [](const Tensors& in) { return add_layer_norm(in[0], in[1], in[2], in[3]).norm; },
+                    0,
+                    4 * 4.0 * 128 * 65 * 192};
+              }};
+}
+
 OpBenchmark benchmark() {
   const auto values = [](const Shape& shape, std::uint64_t stream) {
     return cast_data(test_values(shape, stream), DType::f32);
@@ -57,6 +117,8 @@ std::vector<OpRow> layer_norm_rows() {
                      normalize("another epsilon", {3, 4}, 0.1),
                      normalize("D = 1", {3, 1}),
                      normalize("far from zero", {3, 8}, 1e-5, 100),
+                     normalize("whole packs", {7, 16}),
+                     normalize("several packs a lane", {9, 264}),
                      normalize("no rows", {0, 4})};
            },
            // The denominator magnifies: |y| reaches 4 here, and dx / dvar is steep.
@@ -78,7 +140,8 @@ std::vector<OpRow> layer_norm_rows() {
                          layer_norm(zeros({2, 4}), zeros({4}), zeros({4}), -1);
                        },
                        "layer_norm: epsilon is -1, expected at least 0"}},
-           .benchmark = benchmark}};
+           .benchmark = benchmark},
+          add_layer_norm_row()};
 }
 
 }  // namespace vitrine

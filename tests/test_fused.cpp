@@ -49,6 +49,8 @@ TEST(Fused, EqualsItsComposition) {
   expect_equal([](const Tensors& in) { return layer_norm(in[0], in[1], in[2]); },
                [](const Tensors& in) { return layer_norm_composed(in[0], in[1], in[2]); },
                {x, test_values({45}, 2), test_values({45}, 3)});
+  expect_equal([](const Tensors& in) { return bias_gelu(in[0], in[1]); },
+               [](const Tensors& in) { return bias_gelu_composed(in[0], in[1]); }, {x, test_values({45}, 2)});
   expect_equal([](const Tensors& in) { return cross_entropy(in[0], in[1], 0.1); },
                [](const Tensors& in) { return cross_entropy_composed(in[0], in[1], 0.1); },
                {x, test_indices({6}, 45, 4)});
@@ -58,6 +60,31 @@ TEST(Fused, EqualsItsComposition) {
   expect_equal([](const Tensors& in) { return binary_cross_entropy(in[0], in[1]); },
                [](const Tensors& in) { return binary_cross_entropy_composed(in[0], in[1]); },
                {x, test_values({6, 45}, 6, 0, 1)});
+}
+
+// In a pre-norm block the sum goes on beside its norm: dx of the norm is added in place to the gradient that is there first.
+TEST(Fused, AddLayerNormAddsToTheGradientOfTheSum) {
+  const Tensors inputs{test_values({6, 45}, 1), test_values({6, 45}, 2), test_values({45}, 3), test_values({45}, 4)};
+  expect_equal(
+      [](const Tensors& in) {
+        const auto [sum, norm] = add_layer_norm(in[0], in[1], in[2], in[3]);
+        return sum * in[0] + tanh(norm);
+      },
+      [](const Tensors& in) {
+        const Tensor sum = in[0] + in[1];
+        return sum * in[0] + tanh(layer_norm_composed(sum, in[2], in[3]));
+      },
+      inputs);
+}
+
+// The gradient that is there first may be somebody else's too: here it is dy itself, which the caller still has.
+TEST(Fused, LayerNormLeavesAGradientAloneThatOthersSee) {
+  Tape tape;
+  const Tensor x = tape.watch(test_values({3, 8}, 1)), ones_8 = ones({8}, DType::f64), zeros_8 = zeros({8}, DType::f64);
+  const Tensor y = layer_norm(x, ones_8, zeros_8) + x;
+  const Tensor dy = test_values({3, 8}, 2), before = clone(dy);
+  tape.backward(y, dy);
+  EXPECT_EQ(dy.to_vector<double>(), before.to_vector<double>());
 }
 
 TEST(LayerNorm, IsExactFarFromZero) {

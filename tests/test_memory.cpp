@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "ops/ops.h"
+#include "tensor/allocator.h"
 #include "tensor/tensor.h"
 
 namespace vitrine {
@@ -55,6 +57,30 @@ TEST(Allocator, RunningOutIsATypedErrorAfterWhichSmallerRequestsWork) {
   EXPECT_NO_THROW(empty({1 << 10}));
   set_memory_limit(0);
   EXPECT_NO_THROW(empty({1 << 24}));
+}
+
+TEST(Allocator, TheErrorNamesTheOp) {
+  const auto message_of = [](const auto& body) -> std::string {
+    try {
+      body();
+    } catch (const OutOfMemory& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const Tensor x = ones({1 << 20});  // 4 MiB
+  Tape tape;
+  const Tensor y = gelu(tape.watch(x));
+  release_cached_memory();
+  set_memory_limit(memory_statistics().in_use + (1u << 20));
+  const std::string forward = message_of([&] { gelu(x); }), product = message_of([&] {
+                                                              linear(reshape(x, {1 << 20, 1}), ones({2, 1}));
+                                                            });
+  const std::string backward = message_of([&] { tape.backward(y, x); });
+  set_memory_limit(0);
+  EXPECT_TRUE(forward.starts_with("gelu: out of memory on cpu: need 4194304 bytes")) << forward;
+  EXPECT_TRUE(product.starts_with("linear: out of memory on cpu: need 8388608 bytes")) << product;
+  EXPECT_TRUE(backward.starts_with("backward of gelu: out of memory on cpu: need 4194304 bytes")) << backward;
 }
 
 TEST(Allocator, AnEmptyTensorTakesNoMemory) {

@@ -1,0 +1,56 @@
+// Many copies at once: the same as one by one, on both devices, for layouts and dtypes that the kernel leaves to others too.
+#include <gtest/gtest.h>
+
+#include "ops/ops.h"
+#include "tests/cuda_test.h"
+#include "tests/op_table.h"
+
+namespace vitrine {
+namespace {
+
+/// 300 small pairs, more than fit in one launch; some transposed, not aligned, of another dtype or empty.
+void expect_like_one_by_one(Device device, DType dtype, bool add) {
+  std::vector<Tensor> targets, sources, expected;
+  for (std::int64_t i = 0; i < 300; ++i) {
+    const Shape shape{i % 7, 5};
+    const bool transposed = i % 11 == 3, shifted = i % 5 == 2;
+    const Tensor values =
+        to_device(test_values(transposed ? Shape{5, i % 7} : shape, static_cast<std::uint64_t>(i)), device);
+    const Tensor source = cast_data(transposed ? transpose(values) : values, !add && i % 13 == 6 ? DType::i64 : dtype);
+    Tensor arena = full({i % 7 * 5 + 1}, 3, dtype, device);
+    targets.push_back(arena.view_as(shape, contiguous_strides(shape), shifted ? 1 : 0));
+    sources.push_back(source);
+    Tensor one = clone(targets.back());
+    add ? add_into(one, source) : copy_into(one, source);
+    expected.push_back(one);
+  }
+  add ? add_all_into(targets, sources) : copy_all_into(targets, sources);
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    EXPECT_EQ(cast_data(targets[i], DType::f64).to_vector<double>(),
+              cast_data(expected[i], DType::f64).to_vector<double>())
+        << i << " on " << to_string(device);
+  }
+}
+
+TEST(CopyAll, OnCpu) {
+  expect_like_one_by_one(cpu, DType::f32, false);
+  expect_like_one_by_one(cpu, DType::f64, true);
+}
+
+TEST(CopyAll, NeedsAsManySourcesAsTargets) {
+  std::vector<Tensor> targets{ones({2})};
+  EXPECT_THROW(copy_all_into(targets, {}), Error);
+}
+
+#if VT_CUDA
+using CopyAllCuda = CudaTest;
+
+TEST_F(CopyAllCuda, LikeOneByOne) {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    for (const bool add : {false, true}) expect_like_one_by_one(cuda(), dtype, add);
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace vitrine
