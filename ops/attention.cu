@@ -13,7 +13,7 @@
 namespace vitrine {
 namespace {
 
-/// The tensors of one call. q (B, H, N, D), k and v (B, H, M, D), bias (B, H, N, M) expanded or undefined.
+/// The tensors of one call. q (B, H, N, D), k and v (B, H, M, D), bias (G, H, N, M) expanded or undefined; G divides B.
 struct Operands {
   Tensor q, k, v, bias;
   double scale;
@@ -26,9 +26,13 @@ Heads<T> heads_of(const Tensor& x) {
 }
 
 template <class T>
-Bias<T> bias_of(const Tensor& bias, const Strides& strides) {
-  return {const_cast<std::remove_const_t<T>*>(bias.data<std::remove_const_t<T>>()), strides[0], strides[1], strides[2],
-          strides[3]};
+Bias<T> bias_of(const Tensor& bias, const Strides& strides, std::int64_t groups) {
+  return {const_cast<std::remove_const_t<T>*>(bias.data<std::remove_const_t<T>>()),
+          strides[0],
+          strides[1],
+          strides[2],
+          strides[3],
+          groups};
 }
 
 template <class T>
@@ -43,7 +47,7 @@ AttentionInputs<T> inputs_of(const Operands& x) {
                         heads_of<const T>(x.k),
                         heads_of<const T>(x.v),
                         {}};
-  if (x.bias.defined()) in.bias = bias_of<const T>(x.bias, x.bias.strides());
+  if (x.bias.defined()) in.bias = bias_of<const T>(x.bias, x.bias.strides(), x.bias.size(0));
   return in;
 }
 
@@ -99,7 +103,7 @@ void backward_as(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, c
 /// Writes y, a (B, H, N, D) view of the caller's, and returns the logsumexp (B, H, N).
 Tensor forward_into(const Operands& given, Tensor y) {
   const Operands x = prepare(given);
-  Tensor logsumexp = empty({x.q.size(0), x.q.size(1), x.q.size(2)}, compute_dtype(x.q), x.q.device());
+  Tensor logsumexp = empty_for("attention", {x.q.size(0), x.q.size(1), x.q.size(2)}, compute_dtype(x.q), x.q.device());
   if (x.k.size(2) == 0) {  // no keys: every row is fully masked
     fill(y, 0);
     fill(logsumexp, -INFINITY);
@@ -112,7 +116,7 @@ Tensor forward_into(const Operands& given, Tensor y) {
 }
 
 /// Fills gradients.q, .k, .v (views of the caller's, shaped like the operands) and, where defined, gradients.bias,
-/// which has shape (parts, 1 or B, 1 or H, 1 or N, 1 or M) and is 0.
+/// which has shape (parts, G, 1 or H, 1 or N, 1 or M) and is 0.
 void backward_into(const Operands& given, const Tensor& y, const Tensor& logsumexp, const Tensor& dy,
                    Operands& gradients) {
   const Operands x = prepare(given);
@@ -129,7 +133,7 @@ void backward_into(const Operands& given, const Tensor& y, const Tensor& logsume
       part_size = gradients.bias.strides()[0];
       Strides strides = Dims::filled(4, 0);
       for (int d = 0; d < 4; ++d) strides[d] = gradients.bias.size(d + 1) == 1 ? 0 : gradients.bias.strides()[d + 1];
-      out.dbias = bias_of<Compute<T>>(gradients.bias, strides);
+      out.dbias = bias_of<Compute<T>>(gradients.bias, strides, gradients.bias.size(1));
     }
     const AttentionSaved<T> saved{heads_of<const T>(y), heads_of<const T>(dy_rows), logsumexp.data<Compute<T>>()};
     backward_as(inputs_of<T>(x), saved, out, parts, part_size, y.device());
@@ -138,13 +142,14 @@ void backward_into(const Operands& given, const Tensor& y, const Tensor& logsume
 
 // ---- The bias's gradient: partial sums over shares of the batch ----
 
-/// Zeros (parts, 1 or B, 1 or H, 1 or N, 1 or M) for a bias of `bias_shape`. As many parts as the batch is long, 16 at
-/// most on the CPU and 64 on CUDA, where more work is done at once; one where no two samples share a bias.
+/// Zeros (parts, G, 1 or H, 1 or N, 1 or M) for a bias of `bias_shape`. As many parts as samples share a bias, but 16 tasks
+/// are enough on the CPU, and 256 blocks for each head on CUDA.
 Tensor bias_parts(const Tensor& q, const Shape& bias_shape) {
   Shape shape = bias_shape;
   while (shape.size() < 4) shape.insert(0, 1);
-  const std::int64_t most = q.device().is_cpu() ? 16 : (shape[0] == 1 ? 64 : 1);
-  shape.insert(0, std::clamp<std::int64_t>(q.size(0), 1, most));
+  const std::int64_t groups = std::max<std::int64_t>(1, shape[0]), tasks = q.device().is_cpu() ? 16 : 256;
+  const std::int64_t most = std::max<std::int64_t>(1, tasks / groups);
+  shape.insert(0, std::clamp<std::int64_t>(q.size(0) / groups, 1, most));
   return zeros(shape, compute_dtype(q), q.device());
 }
 
@@ -176,15 +181,20 @@ void check_operands(const char* op, const Operands& x) {
 
 void check_bias(const char* op, const Tensor& bias, const Shape& scores) {
   bool fits = bias.dim() <= 4;
-  for (int d = 1; fits && d <= bias.dim(); ++d) fits = bias.size(-d) == 1 || bias.size(-d) == scores[4 - d];
-  VT_CHECK(fits, "{}: bias has shape {}, expected one that broadcasts to (B, H, N, M) = {}", op,
-           to_string(bias.shape()), to_string(scores));
+  for (int d = 1; fits && d <= std::min(bias.dim(), 3); ++d)
+    fits = bias.size(-d) == 1 || bias.size(-d) == scores[4 - d];
+  if (fits && bias.dim() == 4) fits = bias.size(0) == scores[0] || (bias.size(0) > 0 && scores[0] % bias.size(0) == 0);
+  VT_CHECK(fits,
+           "{}: bias has shape {}, expected one that broadcasts to (B, H, N, M) = {}, or G of them where G divides B",
+           op, to_string(bias.shape()), to_string(scores));
 }
 
-/// The bias with the shape of the scores, or an undefined tensor.
+/// The bias as (G, H, N, M), or an undefined tensor.
 Tensor expanded(const OptionalTensor& bias, const Shape& scores) {
   if (!bias) return Tensor();
-  return bias->view_as(scores, broadcast_strides(bias->shape(), bias->strides(), scores), bias->offset());
+  Shape shape = scores;
+  shape[0] = bias->dim() == 4 ? bias->size(0) : 1;
+  return bias->view_as(shape, broadcast_strides(bias->shape(), bias->strides(), shape), bias->offset());
 }
 
 }  // namespace
@@ -193,7 +203,13 @@ Tensor expanded(const OptionalTensor& bias, const Shape& scores) {
 
 Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias, double scale) {
   Tensor scores = mul(matmul(q, transpose(k)), scale);
-  if (bias) scores = add(scores, *bias);
+  const std::int64_t B = q.size(0), H = q.size(1), N = q.size(2), M = k.size(2);
+  const std::int64_t G = bias && bias->dim() == 4 ? bias->size(0) : 1;
+  if (G > 1 && G < B) {
+    scores = reshape(add(reshape(scores, {B / G, G, H, N, M}), *bias), {B, H, N, M});
+  } else if (bias) {
+    scores = add(scores, *bias);
+  }
   return matmul(softmax(scores), v);
 }
 
@@ -213,7 +229,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Option
     return cast(attention(f32(q), f32(k), f32(v), bias_f32, scale), DType::bf16);
   }
   x.bias = expanded(bias, scores);
-  Tensor y = empty(q.shape(), q.dtype(), q.device());
+  Tensor y = empty_for("attention", q.shape(), q.dtype(), q.device());
   const Tensor logsumexp = forward_into(x, y);
   const Tensor bias_or_none = bias.value_or(Tensor());
   const char* op = "attention";
@@ -279,7 +295,7 @@ Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& b
     return reshape(permute(y, {0, 2, 1, 3}), {B, N, H * D});
   }
   const Tensor bias_or_none = bias.value_or(Tensor()), all_biases = expanded(bias, {B, H, N, N});
-  Tensor y = empty({B, N, H * D}, qkv.dtype(), qkv.device());
+  Tensor y = empty_for("attention", {B, N, H * D}, qkv.dtype(), qkv.device());
   const Tensor logsumexp = forward_into(split_parts(qkv, all_biases, H, factor), heads_view(y, H));
   return record(op, y, {qkv, bias_or_none},
                 [qkv = Saved(qkv, op), bias = Saved(all_biases, op), y = Saved(y, op), logsumexp,

@@ -173,8 +173,8 @@ void attention_backward_head(const AttentionInputs<T>& in, const AttentionSaved<
   }
 }
 
-/// Gradients of all heads. dbias has `parts` partial sums, one after the other, each of `part_size` elements: part i takes
-/// the i-th share of the batch, so the order of additions does not depend on the threads.
+/// Gradients of all heads. dbias has `parts` partial sums, one after the other, each of `part_size` elements: the samples that
+/// share a bias are dealt out to the parts in order, so the order of additions does not depend on the threads.
 template <class T>
 void attention_backward_cpu(const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
                             const AttentionGradients<T>& out, std::int64_t parts, std::int64_t part_size) {
@@ -184,11 +184,13 @@ void attention_backward_cpu(const AttentionInputs<T>& in, const AttentionSaved<T
     });
     return;
   }
-  parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
+  const std::int64_t groups = out.dbias.groups;
+  parallel_for(groups * parts, 1, [&](std::int64_t task, std::int64_t) {
+    const BiasShare share(task, in.B, groups, parts);
     AttentionGradients<T> mine = out;
-    mine.dbias.data += part * part_size;
-    for (std::int64_t b = part * in.B / parts; b < (part + 1) * in.B / parts; ++b) {
-      for (std::int64_t h = 0; h < in.H; ++h) attention_backward_head(in, saved, b, h, mine);
+    mine.dbias.data += share.part * part_size;
+    for (std::int64_t i = share.begin; i < share.end; ++i) {
+      for (std::int64_t h = 0; h < in.H; ++h) attention_backward_head(in, saved, share.group + i * groups, h, mine);
     }
   });
 }

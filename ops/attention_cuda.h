@@ -280,7 +280,7 @@ __device__ inline Range take_range(std::int64_t& block, bool is_broadcast, std::
 }
 
 /// The bias's gradient: ds, added up over the dimensions in which the bias is broadcast (stride 0 in dbias). `parts`
-/// partial sums of `part_size` elements each, over shares of the batch. One block per tile of dbias and part.
+/// partial sums of `part_size` elements each, over the samples that share a bias. One block per tile of dbias and part.
 template <class T, int width, class C = Compute<T>>
 __global__ void attention_dbias_kernel(AttentionInputs<T> in, AttentionSaved<T> saved, const C* dots, Bias<C> dbias,
                                        std::int64_t parts, std::int64_t part_size) {
@@ -290,17 +290,17 @@ __global__ void attention_dbias_kernel(AttentionInputs<T> in, AttentionSaved<T> 
   const Range keys = take_range(block, dbias.column == 0, in.M, L::rows);
   const Range queries = take_range(block, dbias.row == 0, in.N, L::rows);
   const Range heads = take_range(block, dbias.head == 0, in.H, 1);
-  Range batch = take_range(block, dbias.batch == 0, in.B, 1);
-  if (dbias.batch == 0) batch = {block * in.B / parts, (block + 1) * in.B / parts};  // what is left of block: the part
+  const BiasShare share(block, in.B, dbias.groups, parts);  // what is left of block
   C sums[L::own_rows][L::own_rows] = {};
-  for (std::int64_t b = batch.begin; b < batch.end; ++b) {
+  for (std::int64_t i = share.begin; i < share.end; ++i) {
+    const std::int64_t b = share.group + i * dbias.groups;
     for (std::int64_t h = heads.begin; h < heads.end; ++h) {
       for (std::int64_t query = queries.begin; query < queries.end; query += L::rows) {
         for (std::int64_t key = keys.begin; key < keys.end; key += L::rows) {
           tile_gradients(tiles, in, saved, dots, b, h, query, key);
-          for_own<L::own_rows>(threadIdx.y, [&](int i, int row) {
+          for_own<L::own_rows>(threadIdx.y, [&](int r, int row) {
             for_own<L::own_rows>(threadIdx.x,
-                                 [&](int j, int column) { sums[i][j] += tiles.ds[row * L::score_stride + column]; });
+                                 [&](int c, int column) { sums[r][c] += tiles.ds[row * L::score_stride + column]; });
           });
         }
       }
@@ -314,7 +314,7 @@ __global__ void attention_dbias_kernel(AttentionInputs<T> in, AttentionSaved<T> 
   // What is left: a sum over the rows or columns of the tile itself.
   const int rows_of_cell = dbias.row == 0 ? L::rows : 1, columns_of_cell = dbias.column == 0 ? L::rows : 1;
   const int cell_rows = L::rows / rows_of_cell, cell_columns = L::rows / columns_of_cell;
-  C* to = dbias.at(batch.begin, heads.begin, queries.begin) + keys.begin * dbias.column + block * part_size;
+  C* to = dbias.at(share.group, heads.begin, queries.begin) + keys.begin * dbias.column + share.part * part_size;
   for (int i = static_cast<int>(threadIdx.y * side + threadIdx.x); i < cell_rows * cell_columns; i += side * side) {
     const int row = i / cell_columns, column = i % cell_columns;
     C sum = 0;
@@ -364,7 +364,7 @@ void bias_gradient(const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
   with_width(in.D, [&]<int width>(std::integral_constant<int, width>) {
     using L = Tiles<Compute<T>, width>;
     const std::int64_t tiles = (dbias.column == 0 ? 1 : L::count(in.M)) * (dbias.row == 0 ? 1 : L::count(in.N));
-    const std::int64_t matrices = (dbias.head == 0 ? 1 : in.H) * (dbias.batch == 0 ? parts : in.B);
+    const std::int64_t matrices = (dbias.head == 0 ? 1 : in.H) * dbias.groups * parts;
     launch_tiles(attention_dbias_kernel<T, width>, tiles * matrices, L::shared_bytes, in, saved, dots, dbias, parts,
                  part_size);
   });

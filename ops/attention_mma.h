@@ -127,15 +127,18 @@ __device__ void row_dots(float (&dots)[2], const FragmentA (&y)[D / 16], const F
 }
 
 /// dq = scale ds k, and dots (B, H, N) = y . dy for the kernel of dk and dv. Adds ds to dbias, where that is wanted:
-/// every sample of the share in turn, each entry by the same lane, `part_size` apart for every share.
+/// every sample of the share in turn, each entry by the same lane, `part_size` apart for every part.
 template <int D, bool has_bias>
 __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
     dq_kernel(Inputs in, AttentionSaved<bfloat16> saved, float* dots, Heads<bfloat16> dq, Bias<float> dbias,
-              std::int64_t shares, std::int64_t part_size, Schedule schedule) {
+              std::int64_t groups, std::int64_t parts, std::int64_t part_size, Schedule schedule) {
   const Place at(schedule, in.H);
   const std::int64_t h = at.h;
   const int N = static_cast<int>(in.N), M = static_cast<int>(in.M);
-  for (std::int64_t b = at.share * in.B / shares; b < (at.share + 1) * in.B / shares; ++b) {
+  const BiasShare share(at.share, in.B, groups, parts);
+  float* dbias_rows = has_bias && dbias.data ? dbias.at(share.group, h, 0) + share.part * part_size : nullptr;
+  for (std::int64_t i = share.begin; i < share.end; ++i) {
+    const std::int64_t b = share.group + i * groups;
     const Scores<has_bias> score(in, b, h);
     const float* logsumexp = saved.logsumexp + (b * in.H + h) * N;
     const RowPair<D> keys{{in.k.at(b, h), in.k.row}, {in.v.at(b, h), in.v.row}, M};
@@ -164,9 +167,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
           const int n = first + row, m = tile * tile_rows + column;
           const float p = exp2_approx(score(ds[j].x[i], n, m) - log_sum[i / 2]);
           ds[j].x[i] = p * (dp[j].x[i] - dot[i / 2]);
-          if (has_bias && dbias.data && n < N && m < M) {
-            dbias.at(b, h, n)[m * dbias.column + at.share * part_size] += ds[j].x[i];
-          }
+          if (has_bias && dbias_rows && n < N && m < M) dbias_rows[n * dbias.row + m * dbias.column] += ds[j].x[i];
         });
         multiply_rows<D>(sums, as_left(ds), keys.first_rows(block) + offset);
       }
@@ -277,11 +278,10 @@ inline void backward(const Inputs& in, const AttentionSaved<bfloat16>& saved, co
   // The kernel of dq can add up dbias over the batch alone. Sums over heads, queries or keys are left to the clear
   // version.
   const bool is_here = out.dbias.data && out.dbias.head != 0 && out.dbias.row != 0 && out.dbias.column != 0;
-  const bool over_batch = is_here && out.dbias.batch == 0;
-  const std::int64_t shares = over_batch ? parts : in.B;
+  const std::int64_t groups = is_here ? out.dbias.groups : in.B, shares = is_here ? parts : 1;
   with_constants(in, [&]<int D, bool has_bias>(std::integral_constant<int, D>, std::bool_constant<has_bias>) {
-    launch_schedule(dq_kernel<D, has_bias>, Schedule(in.N, in.M), shares * in.H, shared_bytes<D>(in.M), in, saved, dots,
-                    out.dq, is_here ? out.dbias : Bias<float>(), shares, over_batch ? part_size : 0);
+    launch_schedule(dq_kernel<D, has_bias>, Schedule(in.N, in.M), groups * shares * in.H, shared_bytes<D>(in.M), in,
+                    saved, dots, out.dq, is_here ? out.dbias : Bias<float>(), groups, shares, part_size);
     launch_schedule(dkdv_kernel<D, has_bias>, Schedule(in.M, in.N), in.B * in.H, shared_bytes<D>(in.N), in, saved, dots,
                     out.dk, out.dv);
   });

@@ -21,12 +21,25 @@ struct Heads {
   }
 };
 
-/// The additive bias, (B, H, N, M) with stride 0 where it is broadcast.
+/// The additive bias, (G, H, N, M) with stride 0 where it is broadcast. Sample b of the batch takes matrix b mod G: G is 1 for
+/// one bias for all, B for one each, and the number of windows in an image where windows are the samples.
 template <class T>
 struct Bias {
   T* data = nullptr;
-  std::int64_t batch = 0, head = 0, row = 0, column = 0;
-  VT_HD T* at(std::int64_t b, std::int64_t h, std::int64_t r) const { return data + b * batch + h * head + r * row; }
+  std::int64_t batch = 0, head = 0, row = 0, column = 0, groups = 1;
+  VT_HD T* at(std::int64_t b, std::int64_t h, std::int64_t r) const {
+    return data + b % groups * batch + h * head + r * row;
+  }
+};
+
+/// The samples that one share of dbias adds up: those of group g, b = g, g + G, ..., cut into `parts` parts.
+struct BiasShare {
+  std::int64_t group, part, begin, end;  // repetitions i, where b = group + i G
+  VT_HD BiasShare(std::int64_t share, std::int64_t B, std::int64_t groups, std::int64_t parts)
+      : group(share % groups),
+        part(share / groups),
+        begin(part * (B / groups) / parts),
+        end((part + 1) * (B / groups) / parts) {}
 };
 
 template <class T>

@@ -9,7 +9,7 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// in = {q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias if there is one}
+/// in = {q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias if there is one: (G, H, N, M), taken in turn, or less}
 Tensor attention_naively(const Tensors& in, double scale) {
   const Tensor &q = in[0], &k = in[1], &v = in[2];
   const std::int64_t M = k.size(2), D = q.size(3);
@@ -22,7 +22,7 @@ Tensor attention_naively(const Tensors& in, double scale) {
       double score = 0;
       for (std::int64_t d = 0; d < D; ++d) score += value_at(q, {b, h, n, d}) * value_at(k, {b, h, m, d});
       score *= scale;
-      if (in.size() > 3) score += value_at(in[3], {b, h, n, m});
+      if (in.size() > 3) score += value_at(in[3], {in[3].dim() == 4 ? b % in[3].size(0) : b, h, n, m});
       weights.push_back(std::exp(score));
       total += weights.back();
     }
@@ -68,6 +68,8 @@ std::vector<OpCase> attention_cases() {
                             heads("bias for every score", 1, 2, 2, 3, 2, {test_values({1, 2, 2, 3}, 4)}),
                             heads("bias for every head", 2, 2, 2, 2, 2, {test_values({2, 2, 2}, 5)}),
                             heads("bias for every sample", 2, 1, 2, 2, 2, {test_values({2, 1, 1, 2}, 6)}),
+                            heads("two biases in turn", 4, 2, 2, 3, 2, {test_values({2, 2, 2, 3}, 8)}),
+                            heads("three biases in turn for all heads", 6, 2, 2, 2, 1, {test_values({3, 1, 2, 2}, 9)}),
                             heads("bias for every key", 3, 1, 2, 2, 1, {test_values({2}, 7)}),
                             heads("no keys", 1, 1, 2, 0, 2),
                             heads("no queries", 1, 1, 0, 2, 2),
@@ -127,18 +129,24 @@ std::vector<OpRow> attention_rows() {
       .op = "attention",
       .cases = attention_cases,
       .f32_tolerance = 2e-6,
-      .errors = {{[] {
-                    attention(zeros({1, 2, 3, 4}), zeros({1, 2, 3, 5}), zeros({1, 2, 3, 5}));
-                  },
-                  "attention: q is (1, 2, 3, 4), k (1, 2, 3, 5) and v (1, 2, 3, 5), expected q (B, H, N, D)"},
-                 {[] {
-                    attention(zeros({1, 1, 2, 2}), zeros({1, 1, 3, 2}), zeros({1, 1, 3, 2}), zeros({2, 2}));
-                  },
-                  "attention: bias has shape (2, 2), expected one that broadcasts to (B, H, N, M) = (1, 1, 2, 3)"},
-                 {[] {
-                    attention(zeros({1, 1, 2, 2}), zeros({1, 1, 3, 2}), zeros({1, 1, 3, 2}, DType::f64));
-                  },
-                  "attention: q is f32, k f32, v f64 and bias absent, expected one of f32, f64, bf16"}},
+      .errors =
+          {{[] {
+              attention(zeros({1, 2, 3, 4}), zeros({1, 2, 3, 5}), zeros({1, 2, 3, 5}));
+            },
+            "attention: q is (1, 2, 3, 4), k (1, 2, 3, 5) and v (1, 2, 3, 5), expected q (B, H, N, D)"},
+           {[] {
+              attention(zeros({1, 1, 2, 2}), zeros({1, 1, 3, 2}), zeros({1, 1, 3, 2}), zeros({2, 2}));
+            },
+            "attention: bias has shape (2, 2), expected one that broadcasts to (B, H, N, M) = (1, 1, 2, 3)"},
+           {[] {
+              attention(zeros({4, 1, 2, 2}), zeros({4, 1, 3, 2}), zeros({4, 1, 3, 2}), zeros({3, 1, 2, 3}));
+            },
+            "attention: bias has shape (3, 1, 2, 3), expected one that broadcasts to (B, H, N, M) = (4, 1, 2, 3), or G "
+            "of them where G divides B"},
+           {[] {
+              attention(zeros({1, 1, 2, 2}), zeros({1, 1, 3, 2}), zeros({1, 1, 3, 2}, DType::f64));
+            },
+            "attention: q is f32, k f32, v f64 and bias absent, expected one of f32, f64, bf16"}},
       .benchmark = [] {
         const Tensor x = cast_data(test_values({32, 12, 197, 64}, 1), DType::f32);
         return OpBenchmark{"(32, 12, 197, 64)",
@@ -156,6 +164,7 @@ std::vector<OpRow> attention_rows() {
                                        packed("two samples", 2, 2, 2, 1),
                                        packed("one token", 2, 1, 1, 2),
                                        packed("with bias", 2, 2, 2, 1, {test_values({2, 2, 2}, 4)}),
+                                       packed("two biases in turn", 4, 2, 2, 1, {test_values({2, 2, 2, 2}, 5)}),
                                        packed("no samples", 0, 2, 1, 2)};
           },
       .f32_tolerance = 2e-6,

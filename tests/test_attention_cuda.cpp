@@ -162,6 +162,14 @@ TEST_F(AttentionCuda, BiasInEveryShape) {
   }
 }
 
+// Shifted windows: the windows of an image differ in their masks, and images follow each other.
+TEST_F(AttentionCuda, BiasesInTurn) {
+  for (const DType dtype : dtypes) {
+    expect_attention({6, 2, 16, 16, 32}, dtype, Shape{2, 2, 16, 16});
+    expect_attention({6, 2, 17, 5, 32}, dtype, Shape{3, 1, 17, 5});
+  }
+}
+
 TEST_F(AttentionCuda, BiasIsAddedUpOverALongBatch) {
   expect_attention({70, 2, 5, 6, 32}, DType::bf16, Shape{2, 5, 6});
   expect_attention({70, 2, 5, 6, 8}, DType::f32, Shape{2, 5, 6});
