@@ -25,20 +25,33 @@ struct PretrainedConfig {
   std::string classifier = "head";
 };
 
-/// Departures from what the name says, under timm's names for them.
+/// One number, or one for each stage.
+struct Numbers {
+  std::vector<int> values;
+  Numbers() = default;
+  Numbers(int value) : values{value} {}
+  Numbers(std::vector<int> several) : values(std::move(several)) {}
+};
+
+/// Departures from what the name says, under timm's names for them. A model refuses those that it cannot have.
 struct ModelOptions {
   std::optional<std::int64_t> num_classes = {};
   std::optional<std::int64_t> img_size = {};
   std::optional<std::int64_t> patch_size = {};
   std::optional<std::int64_t> embed_dim = {};
-  std::optional<int> depth = {};
-  std::optional<int> num_heads = {};
+  std::optional<int> depth = {};       // ViT, DeiT
+  std::optional<Numbers> depths = {};  // Swin: of every stage
+  std::optional<Numbers> num_heads = {};
+  std::optional<std::int64_t> window_size = {};  // Swin
   std::optional<double> mlp_ratio = {};
   std::optional<double> drop_rate = {};
   std::optional<double> drop_path_rate = {};
   std::optional<bool> class_token = {};
   std::optional<std::string> global_pool = {};  // "token" or "avg"
   std::optional<std::int64_t> representation_size = {};
+  std::optional<bool> shift = {};                  // Swin: false = the same windows in every block
+  std::optional<std::string> position = {};        // Swin: "none", "absolute", "relative" or "both"
+  std::optional<std::string> distilled_head = {};  // distilled DeiT, at inference: "both", "class" or "distillation"
   DType dtype = DType::f32;
   std::uint64_t seed = 0;  // of the initial weights
 };
@@ -56,6 +69,7 @@ class Model {
   struct Interface {
     virtual ~Interface() = default;
     virtual Tensor forward(const Tensor& images, const Pass& pass) const = 0;
+    virtual std::vector<Tensor> forward_heads(const Tensor& images, const Pass& pass) const = 0;
     virtual std::vector<NamedParameter> parameters() = 0;
     virtual std::unique_ptr<Interface> deep_copy() const = 0;
     virtual ModelSummary summary() const = 0;
@@ -77,6 +91,11 @@ class Model {
   /// images (B, C, H, W), normalised -> logits (B, classes).
   Tensor forward(const Tensor& images, const Pass& pass = {}) const { return interface_->forward(images, pass); }
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const { return forward(images, pass); }
+
+  /// The logits of every head on its own: one, or for a distilled model those of the class and the distillation token.
+  std::vector<Tensor> forward_heads(const Tensor& images, const Pass& pass = {}) const {
+    return interface_->forward_heads(images, pass);
+  }
 
   std::vector<NamedParameter> parameters() const { return interface_->parameters(); }
   std::int64_t parameter_count() const;

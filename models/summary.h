@@ -9,6 +9,8 @@
 
 namespace vitrine {
 
+struct DistilledVisionTransformer;
+struct SwinTransformer;
 struct VisionTransformer;
 
 /// One row of the table.
@@ -30,6 +32,9 @@ struct ModelSummary {
 
 /// The layers of a ViT in the order in which they are used, with attention's two products (q k^T and the weighted sum of v).
 ModelSummary summarize(const VisionTransformer& model);
+
+ModelSummary summarize(const DistilledVisionTransformer& model);
+ModelSummary summarize(const SwinTransformer& model);
 
 /// The table for a terminal: a header, a row for each layer, the totals.
 std::string to_table(const ModelSummary& summary);

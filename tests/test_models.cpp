@@ -56,6 +56,40 @@ TEST(Models, HaveThePublishedSizes) {
   }
 }
 
+TEST(Models, DeitsHaveThePublishedSizes) {
+  for (const auto& [name, parameters, gmacs] :
+       std::initializer_list<Published>{{"deit_tiny_patch16_224", 5717416, 1.25},
+                                        {"deit_small_patch16_224", 22050664, 4.60},
+                                        {"deit_base_patch16_224", 86567656, 17.56},
+                                        {"deit_base_patch16_384", 86859496, 55.48},
+                                        {"deit_tiny_distilled_patch16_224", 5910800, 1.26},
+                                        {"deit_small_distilled_patch16_224", 22436432, 4.62},
+                                        {"deit_base_distilled_patch16_224", 87338192, 17.66},
+                                        {"deit_base_distilled_patch16_384", 87630032, 55.59}}) {
+    const ModelSummary summary = summarize_model(name);
+    EXPECT_EQ(summary.parameters(), parameters) << name;
+    EXPECT_TRUE(std::abs(static_cast<double>(summary.macs()) * 1e-9 - gmacs) <= 0.0051)
+        << name << " " << summary.macs();
+  }
+  EXPECT_EQ(summarize_model("deit_tiny_distilled_patch4_32").parameters(), 5365076);
+  EXPECT_EQ(summarize_model("deit_tiny_distilled_patch4_32", {.num_classes = 100}).parameters(), 5399816);
+}
+
+TEST(Models, ADistilledModelHasTwoHeads) {
+  const ModelOptions options{.num_classes = 5, .embed_dim = 12, .depth = 1, .num_heads = 2};
+  const Model model = create_model("deit_tiny_distilled_patch4_32", options);
+  const Tensor images = random_images({2, 3, 32, 32});
+  const auto heads = model.forward_heads(images);
+  ASSERT_EQ(heads.size(), 2u);
+  const auto mean_logits = ((heads[0] + heads[1]) * 0.5).to_vector<float>();
+  EXPECT_EQ(model(images).to_vector<float>(), mean_logits);
+  ModelOptions one = options;
+  one.distilled_head = "distillation";
+  EXPECT_EQ(create_model("deit_tiny_distilled_patch4_32", one)(images).to_vector<float>(), heads[1].to_vector<float>());
+  EXPECT_EQ(create_model("vit_tiny_patch4_32", options).forward_heads(images).size(), 1u);
+  EXPECT_THROW(create_model("vit_tiny_patch4_32", one), Error);
+}
+
 TEST(Models, HaveTheKnownSizesAt32Pixels) {
   EXPECT_EQ(summarize_model("vit_tiny_patch4_32").parameters(), 5362762);
   EXPECT_EQ(summarize_model("vit_tiny_patch4_32", {.num_classes = 100}).parameters(), 5380132);

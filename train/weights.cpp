@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <variant>
 
 #include "train/checkpoint.h"
@@ -24,23 +25,30 @@ struct ModelArgument {
   const char* name;
   std::variant<std::optional<std::int64_t> ModelOptions::*, std::optional<int> ModelOptions::*,
                std::optional<double> ModelOptions::*, std::optional<bool> ModelOptions::*,
-               std::optional<std::string> ModelOptions::*>
+               std::optional<std::string> ModelOptions::*, std::optional<Numbers> ModelOptions::*>
       member;
 };
 
 const std::vector<ModelArgument>& model_arguments() {
   static const std::vector<ModelArgument> all = {
-      {"img_size", &ModelOptions::img_size},
-      {"patch_size", &ModelOptions::patch_size},
-      {"embed_dim", &ModelOptions::embed_dim},
-      {"depth", &ModelOptions::depth},
-      {"num_heads", &ModelOptions::num_heads},
-      {"mlp_ratio", &ModelOptions::mlp_ratio},
-      {"class_token", &ModelOptions::class_token},
-      {"global_pool", &ModelOptions::global_pool},
-      {"representation_size", &ModelOptions::representation_size},
+      {"img_size", &ModelOptions::img_size},       {"patch_size", &ModelOptions::patch_size},
+      {"embed_dim", &ModelOptions::embed_dim},     {"depth", &ModelOptions::depth},
+      {"depths", &ModelOptions::depths},           {"num_heads", &ModelOptions::num_heads},
+      {"mlp_ratio", &ModelOptions::mlp_ratio},     {"class_token", &ModelOptions::class_token},
+      {"global_pool", &ModelOptions::global_pool}, {"representation_size", &ModelOptions::representation_size},
+      {"window_size", &ModelOptions::window_size}, {"shift", &ModelOptions::shift},
+      {"position", &ModelOptions::position},       {"distilled_head", &ModelOptions::distilled_head},
   };
   return all;
+}
+
+/// "3", "2,2,6,2" or "[2, 2, 6, 2]".
+bool parse(std::string text, Numbers& numbers) {
+  std::ranges::replace_if(
+      text, [](char c) { return c == '[' || c == ']' || c == ','; }, ' ');
+  std::istringstream words(text);
+  for (int value; words >> value;) numbers.values.push_back(value);
+  return words.eof() && !numbers.values.empty();
 }
 
 template <class T>
@@ -62,7 +70,13 @@ Json model_args(const ModelOptions& options) {
   for (const ModelArgument& argument : model_arguments()) {
     std::visit(
         [&](auto member) {
-          if (options.*member) json[argument.name] = *(options.*member);
+          if (!(options.*member)) return;
+          if constexpr (std::is_same_v<decltype(options.*member), const std::optional<Numbers>&>) {
+            const std::vector<int>& values = (options.*member)->values;
+            json[argument.name] = values.size() == 1 ? Json(values[0]) : Json(values);
+          } else {
+            json[argument.name] = *(options.*member);
+          }
         },
         argument.member);
   }

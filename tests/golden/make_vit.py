@@ -45,5 +45,6 @@ def make(file, seed, **options):
     store(file, tensors, timm=timm.__version__, eps=1e-6, gelu="erf", seed=seed, **CONFIG, **options)
 
 
-make("vit_small.safetensors", seed=1, class_token=True, global_pool="token")
-make("vit_small_avg.safetensors", seed=2, class_token=False, global_pool="avg")
+if __name__ == "__main__":
+    make("vit_small.safetensors", seed=1, class_token=True, global_pool="token")
+    make("vit_small_avg.safetensors", seed=2, class_token=False, global_pool="avg")

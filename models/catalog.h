@@ -1,0 +1,33 @@
+// The named models: a configuration for each name, and how a model is made from it. Private to models/.
+#pragma once
+
+#include <map>
+#include <string>
+#include <variant>
+
+#include "models/registry.h"
+#include "models/swin.h"
+#include "models/vit.h"
+
+namespace vitrine {
+
+/// A ViT with a distillation token.
+struct DistilledConfig {
+  ViTConfig vit;
+};
+
+struct CatalogEntry {
+  std::variant<ViTConfig, DistilledConfig, SwinConfig> config;
+  PretrainedConfig pretrained;
+};
+
+using Catalog = std::map<std::string, CatalogEntry, std::less<>>;
+
+/// All of them, by timm's names; and at 32 pixels for CIFAR with ten classes.
+const Catalog& catalog();
+
+/// The entry's model with `options` applied and weights from `init`. Throws Error for options that it cannot have.
+Model build_model(const std::string& name, const CatalogEntry& entry, const ModelOptions& options,
+                  const Initializer& init);
+
+}  // namespace vitrine

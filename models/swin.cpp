@@ -1,0 +1,249 @@
+// The Swin Transformer: how it is put together, and its forward pass.
+#include "models/swin.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace vitrine {
+namespace {
+
+void check_config(const SwinConfig& c) {
+  VT_CHECK(c.patch > 0 && c.image > 0 && c.image % c.patch == 0,
+           "swin: image size {} is not a multiple of patch size {}", c.image, c.patch);
+  VT_CHECK(!c.depths.empty() && c.depths.size() == c.heads.size(),
+           "swin: {} depths and {} numbers of heads, expected one of each for every stage", c.depths.size(),
+           c.heads.size());
+  VT_CHECK(c.channels > 0 && c.dim > 0 && c.classes >= 0 && c.window > 0 && c.mlp_ratio > 0,
+           "swin: channels {}, dim {}, classes {}, window {}, mlp_ratio {}: expected classes >= 0 and the others > 0",
+           c.channels, c.dim, c.classes, c.window, c.mlp_ratio);
+  for (std::size_t stage = 0; stage < c.depths.size(); ++stage) {
+    const std::int64_t dim = c.dim << stage;
+    VT_CHECK(c.depths[stage] > 0 && c.heads[stage] > 0 && dim % c.heads[stage] == 0,
+             "swin: stage {} has depth {} and {} heads of {} numbers together, expected a multiple", stage,
+             c.depths[stage], c.heads[stage], dim);
+  }
+  VT_CHECK(c.drop_rate >= 0 && c.drop_rate < 1 && c.drop_path_rate >= 0 && c.drop_path_rate < 1,
+           "swin: drop_rate {} and drop_path_rate {}, expected 0 <= rate < 1", c.drop_rate, c.drop_path_rate);
+}
+
+std::int64_t rounded_up(std::int64_t length, std::int64_t window) { return (length + window - 1) / window * window; }
+
+/// (B, H, W, C) -> (B windows, w^2, C): windows row by row, and so the tokens in each.
+Tensor to_windows(const Tensor& x, std::int64_t w) {
+  const std::int64_t B = x.size(0), H = x.size(1), W = x.size(2), C = x.size(3);
+  const Tensor parts = permute(reshape(x, {B, H / w, w, W / w, w, C}), {0, 1, 3, 2, 4, 5});
+  return reshape(parts, {B * (H / w) * (W / w), w * w, C});
+}
+
+/// The reverse.
+Tensor from_windows(const Tensor& windows, std::int64_t w, std::int64_t B, std::int64_t H, std::int64_t W) {
+  const std::int64_t C = windows.size(-1);
+  const Tensor parts = permute(reshape(windows, {B, H / w, W / w, w, w, C}), {0, 1, 3, 2, 4, 5});
+  return reshape(parts, {B, H, W, C});
+}
+
+}  // namespace
+
+WindowAxis WindowAxis::of(std::int64_t length, std::int64_t window, std::int64_t wanted_shift) {
+  return length <= window ? WindowAxis{length, 0} : WindowAxis{window, wanted_shift};
+}
+
+// ---- Attention in windows ----
+
+Tensor relative_position_index(std::int64_t window) {
+  const std::int64_t tokens = window * window;
+  Tensor index = empty({tokens * tokens}, DType::i64);
+  std::int64_t* next = index.data<std::int64_t>();
+  for (std::int64_t i = 0; i < tokens; ++i) {
+    for (std::int64_t j = 0; j < tokens; ++j) {
+      const std::int64_t down = i / window - j / window, right = i % window - j % window;
+      *next++ = (down + window - 1) * (2 * window - 1) + right + window - 1;
+    }
+  }
+  return index;
+}
+
+Tensor shifted_window_mask(std::int64_t height, std::int64_t width, std::int64_t window, std::int64_t shift_y,
+                           std::int64_t shift_x) {
+  // On the shifted map: the places before the last window, those of the last window that belong there, and those that
+  // came round from the other side.
+  const auto region = [window](std::int64_t place, std::int64_t length, std::int64_t shift) {
+    return shift == 0 || place < length - window ? 0 : (place < length - shift ? 1 : 2);
+  };
+  Tensor regions = empty({1, height, width, 1});
+  for (std::int64_t y = 0; y < height; ++y) {
+    for (std::int64_t x = 0; x < width; ++x) {
+      regions.data<float>()[y * width + x] =
+          static_cast<float>(3 * region(y, height, shift_y) + region(x, width, shift_x));
+    }
+  }
+  const std::vector<float> of_token = contiguous(to_windows(regions, window)).to_vector<float>();
+  const std::int64_t tokens = window * window, windows = height * width / tokens;
+  Tensor mask = empty({windows, tokens, tokens});
+  float* next = mask.data<float>();
+  for (std::int64_t first = 0; first < height * width; first += tokens) {
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      for (std::int64_t j = 0; j < tokens; ++j) {
+        const bool together =
+            of_token[static_cast<std::size_t>(first + i)] == of_token[static_cast<std::size_t>(first + j)];
+        *next++ = together ? 0.0f : -100.0f;
+      }
+    }
+  }
+  return mask;
+}
+
+WindowAttention WindowAttention::make(const SwinConfig& config, std::int64_t dim, int heads, std::int64_t window,
+                                      Initializer& init) {
+  WindowAttention attention{.relative_position_bias_table = std::nullopt,
+                            .qkv = Linear::make(dim, 3 * dim, init),
+                            .proj = Linear::make(dim, dim, init),
+                            .heads = heads,
+                            .window = window,
+                            .proj_drop = {config.drop_rate},
+                            .index = relative_position_index(window)};
+  if (config.position == SwinPosition::relative || config.position == SwinPosition::both) {
+    const std::int64_t offsets = (2 * window - 1) * (2 * window - 1);
+    attention.relative_position_bias_table = init.truncated_normal({offsets, heads}, 0.02);
+  }
+  return attention;
+}
+
+/// What is added to the scores: (1 or windows, 1 or heads, w^2, w^2).
+OptionalTensor WindowAttention::bias(const Tensor& mask, const Tensor& x) const {
+  const std::int64_t tokens = window * window;
+  OptionalTensor sum;
+  if (relative_position_bias_table) {
+    const Tensor table = for_input(*relative_position_bias_table, x);
+    const Tensor rows = index_select(table, 0, to_device(index, x.device()));  // (w^4, heads)
+    sum = reshape(transpose(rows, 0, 1), {1, heads, tokens, tokens});
+  }
+  if (mask.defined()) {
+    const Tensor hidden = unsqueeze(cast_data(to_device(mask, x.device()), x.dtype()), 1);
+    sum = sum ? *sum + hidden : hidden;
+  }
+  return sum;
+}
+
+Tensor WindowAttention::operator()(const Tensor& x, const Tensor& mask, const Pass& pass) const {
+  return proj_drop(proj(self_attention(qkv(x), heads, bias(mask, x))), pass);
+}
+
+// ---- Blocks and stages ----
+
+SwinBlock SwinBlock::make(const SwinConfig& config, std::int64_t side, std::int64_t dim, int heads, bool shifted,
+                          double drop_path_rate, Initializer& init) {
+  const WindowAxis axis = WindowAxis::of(side, config.window, shifted ? config.window / 2 : 0);
+  const auto hidden = static_cast<std::int64_t>(static_cast<double>(dim) * config.mlp_ratio);
+  const std::int64_t padded = rounded_up(side, axis.size);
+  return {.norm1 = LayerNorm::make(dim, init, config.norm_epsilon),
+          .attn = WindowAttention::make(config, dim, heads, axis.size, init),
+          .norm2 = LayerNorm::make(dim, init, config.norm_epsilon),
+          .mlp = Mlp::make(dim, hidden, init, config.drop_rate),
+          .drop_path = {drop_path_rate},
+          .shift_y = axis.shift,
+          .shift_x = axis.shift,
+          .mask = axis.shift > 0 ? shifted_window_mask(padded, padded, axis.size, axis.shift, axis.shift) : Tensor()};
+}
+
+/// Shift, pad to whole windows, attend, and all of it back. x (B, H, W, C)
+Tensor SwinBlock::attend(const Tensor& x, const Pass& pass) const {
+  const std::int64_t B = x.size(0), H = x.size(1), W = x.size(2), w = attn.window;
+  const std::int64_t height = rounded_up(H, w), width = rounded_up(W, w);
+  const bool shifted = shift_y > 0 || shift_x > 0;
+  Tensor map = shifted ? roll(x, {-shift_y, -shift_x}, {1, 2}) : x;
+  if (height > H || width > W) map = pad(map, {0, 0, 0, 0}, {0, height - H, width - W, 0});
+  map = from_windows(attn(to_windows(map, w), mask, pass), w, B, height, width);
+  if (height > H || width > W) map = slice(slice(map, 1, 0, H), 2, 0, W);
+  return shifted ? roll(map, {shift_y, shift_x}, {1, 2}) : map;
+}
+
+Tensor SwinBlock::operator()(const Tensor& x, const Pass& pass) const {
+  const auto [y, norm] = norm2.after_adding(x, drop_path(attend(norm1(x), pass), pass));  // y = x + ..., norm2(y)
+  return y + drop_path(mlp(norm, pass), pass);
+}
+
+PatchMerging PatchMerging::make(const SwinConfig& config, std::int64_t dim, Initializer& init) {
+  return {.norm = LayerNorm::make(4 * dim, init, config.norm_epsilon),
+          .reduction = Linear::make(4 * dim, 2 * dim, init, false)};
+}
+
+Tensor PatchMerging::operator()(const Tensor& x) const {
+  const std::int64_t B = x.size(0), H = x.size(1), W = x.size(2), C = x.size(3);
+  const std::int64_t rows = (H + 1) / 2, columns = (W + 1) / 2;
+  const Tensor even = pad(x, {0, 0, 0, 0}, {0, 2 * rows - H, 2 * columns - W, 0});
+  // Of the four neighbours the row changes first: (0, 0), (1, 0), (0, 1), (1, 1), as in the released code.
+  const Tensor neighbours = permute(reshape(even, {B, rows, 2, columns, 2, C}), {0, 1, 3, 4, 2, 5});
+  return reduction(norm(reshape(neighbours, {B, rows, columns, 4 * C})));
+}
+
+Tensor SwinStage::operator()(const Tensor& x, const Pass& pass) const {
+  Tensor y = downsample ? (*downsample)(x) : x;
+  for (const SwinBlock& block : blocks) y = block(y, pass);
+  return y;
+}
+
+// ---- The model ----
+
+SwinTransformer SwinTransformer::make(const SwinConfig& config, Initializer init) {
+  check_config(config);
+  init.linear_scheme = LinearScheme::truncated_normal;  // the patch embedding keeps its own
+  SwinTransformer model;
+  model.config = config;
+  model.pos_drop = {config.drop_rate};
+  const std::int64_t grid = config.grid();
+  model.patch_embed = {.proj = PatchConvolution::make(config.channels, config.patch, config.dim, init),
+                       .norm = LayerNorm::make(config.dim, init, config.norm_epsilon)};
+  if (config.position == SwinPosition::absolute || config.position == SwinPosition::both) {
+    model.absolute_pos_embed = init.truncated_normal({1, grid, grid, config.dim}, 0.02);
+  }
+  const int blocks = std::accumulate(config.depths.begin(), config.depths.end(), 0);
+  std::int64_t side = grid, dim = config.dim;
+  int number = 0;  // of the block, over all stages
+  for (std::size_t stage = 0; stage < config.depths.size(); ++stage) {
+    SwinStage& layer = model.layers.emplace_back();
+    if (stage > 0) {
+      layer.downsample = PatchMerging::make(config, dim, init);
+      side = (side + 1) / 2;
+      dim *= 2;
+    }
+    for (int i = 0; i < config.depths[stage]; ++i, ++number) {
+      const double rate = blocks > 1 ? config.drop_path_rate * number / (blocks - 1) : 0;
+      const bool shifted = config.shift && i % 2 == 1;
+      layer.blocks.push_back(SwinBlock::make(config, side, dim, config.heads[stage], shifted, rate, init));
+    }
+  }
+  model.norm = LayerNorm::make(dim, init, config.norm_epsilon);
+  if (config.classes > 0) model.head = SwinHead{Linear::make(dim, config.classes, init)};
+  return model;
+}
+
+Tensor SwinTransformer::forward_features(const Tensor& images, const Pass& pass) const {
+  VT_CHECK(images.dim() == 4 && images.size(1) == config.channels && images.size(2) == config.image &&
+               images.size(3) == config.image,
+           "swin: images have shape {}, expected (B, {}, {}, {})", to_string(images.shape()), config.channels,
+           config.image, config.image);
+  const std::int64_t grid = config.grid();
+  Tensor x = patch_embed(images);  // (B, N, C)
+  x = reshape(x, {images.size(0), grid, grid, config.dim});
+  if (absolute_pos_embed) x = x + for_input(*absolute_pos_embed, x);
+  x = pos_drop(x, pass);
+  for (const SwinStage& stage : layers) x = stage(x, pass);
+  return norm(x);
+}
+
+Tensor SwinTransformer::forward_head(const Tensor& x) const {
+  const Tensor pooled = mean(x, {1, 2});  // (B, 8 C)
+  return head ? head->fc(pooled) : pooled;
+}
+
+Tensor SwinTransformer::operator()(const Tensor& images, const Pass& pass) const {
+  return forward_head(forward_features(images, pass));
+}
+
+const std::vector<std::string>& swin_no_decay() {
+  static const std::vector<std::string> names{"absolute_pos_embed", "relative_position_bias_table"};
+  return names;
+}
+
+}  // namespace vitrine
