@@ -1,5 +1,5 @@
-// Attention forward, rung by rung. Each head takes 2 N^2 D multiplications and as many additions, on 4 N D numbers: far more
-// arithmetic than bytes. What decides is whether the arithmetic can be fed, and which units do it.
+// Attention forward, rung by rung. Each head takes 2 N^2 D multiplications and as many additions, on 4 N D numbers: far
+// more arithmetic than bytes. What decides is whether the arithmetic can be fed, and which units do it.
 #include "benchmarks/ladders/attention.h"
 
 #include <cmath>
@@ -16,8 +16,8 @@ namespace vitrine::ladders {
 #if VT_CUDA
 namespace {
 
-/// q, k, v and y are (heads, N, D), D = head_size. Scores are kept in units of log2: `scale` has the factor log2(e), and the
-/// weight of a score is 2^(score - largest), for which the GPU has an instruction.
+/// q, k, v and y are (heads, N, D), D = head_size. Scores are kept in units of log2: `scale` has the factor log2(e),
+/// and the weight of a score is 2^(score - largest), for which the GPU has an instruction.
 struct Forward {
   const bfloat16 *q, *k, *v;
   bfloat16* y;
@@ -44,9 +44,10 @@ struct Larger {
 
 // ---- Rung 1: three kernels, with the scores in memory ----
 //
-// The formula as it stands: scores = q k^T, softmax of each row, y = weights v. Between the kernels the (N, N) scores of each
-// head lie in memory: 4 N^2 bytes written, read and written by the softmax, and read again. At N = 197 that is 6 times
-// the bytes of q, k, v and y together, and it grows with the square of N. Every product fetches both of its factors.
+// The formula as it stands: scores = q k^T, softmax of each row, y = weights v. Between the kernels the (N, N) scores
+// of each head lie in memory: 4 N^2 bytes written, read and written by the softmax, and read again. At N = 197 that is
+// 6 times the bytes of q, k, v and y together, and it grows with the square of N. Every product fetches both of its
+// factors.
 
 /// scores (heads, N, N), one thread each.
 __global__ void scores_in_memory(Forward f, float* scores) {
@@ -80,9 +81,9 @@ __global__ void weighted_sums(Forward f, const float* weights) {
 
 // ---- Rung 2: the scores of one query in shared memory ----
 //
-// One warp does all of a query's work in one kernel. Its N scores are written and read in shared memory, on the chip, and no
-// (N, N) matrix exists any more. What remains: every query reads K and V of its whole head, 4 N D bytes, of which nearly
-// all comes from the cache, but for each product one factor is still fetched from outside the multiprocessor.
+// One warp does all of a query's work in one kernel. Its N scores are written and read in shared memory, on the chip,
+// and no (N, N) matrix exists any more. What remains: every query reads K and V of its whole head, 4 N D bytes. The
+// caches have most of it, but every number that they send serves a single multiplication.
 
 __global__ void scores_in_shared_memory(Forward f) {
   float* weights = dynamic_shared<float>();  // (N)
@@ -109,12 +110,12 @@ __global__ void scores_in_shared_memory(Forward f) {
 
 // ---- Rung 3: tiles of keys, online softmax ----
 //
-// The idea of FlashAttention (Dao et al. 2022), in its simplest form: a thread owns a query, 64 of them are a block. Keys and
-// values pass through shared memory in tiles of 16, fetched once for 64 queries instead of once for each. The thread keeps
-// q, the sums of y, the largest score so far and the total of the weights in registers; when a tile brings a larger score,
-// sums and total are scaled down to it. So no score outlives its tile, and N may be anything. All threads of a warp read
-// the same number of the tile at the same time, which shared memory hands to all of them at once, four numbers per load:
-// one load for four multiplications.
+// The idea of FlashAttention (Dao et al. 2022), in its simplest form: a thread owns a query, 64 of them are a block.
+// Keys and values pass through shared memory in tiles of 16, fetched once for 64 queries instead of once for each. The
+// thread keeps q, the sums of y, the largest score so far and the total of the weights in registers; when a tile brings
+// a larger score, sums and total are scaled down to it. So no score outlives its tile, and N may be anything. All
+// threads of a warp read the same number of the tile at the same time, which shared memory hands to all of them at
+// once, four numbers per load: one load for four multiplications.
 
 constexpr int queries_per_block = 64, keys_per_tile = 16, vectors_per_row = head_size / 4;
 
@@ -206,9 +207,9 @@ __global__ void online_softmax(Forward f, int tiles) {
 
 // ---- Rung 4: K and V of a head in shared memory, once ----
 //
-// The heads of a vision transformer are short. K and V of 197 keys take 99 KiB in f32, and a multiprocessor of an A100 has
-// 164 KiB of shared memory, of an H100 228: one block takes a whole head, loads K and V once instead of once for every 64 queries, and needs
-// one barrier instead of two for each tile. The price: fewer warps share a multiprocessor.
+// The heads of a vision transformer are short. K and V of 197 keys take 99 KiB in f32, and a multiprocessor of an A100
+// has 164 KiB of shared memory, of an H100 228: one block takes a whole head, loads K and V once instead of once for
+// every 64 queries, and needs one barrier instead of two for each tile. The price: fewer warps share a multiprocessor.
 
 __global__ void __launch_bounds__(most_keys) head_in_shared_memory(Forward f) {
   float4 *keys = dynamic_shared<float4>(), *values = keys + f.N * vectors_per_row;
@@ -228,10 +229,10 @@ __global__ void __launch_bounds__(most_keys) head_in_shared_memory(Forward f) {
 
 // ---- Rung 5: tensor cores ----
 //
-// So far a multiplication was an instruction of a thread, one for each of 32 lanes. Tensor cores multiply whole matrices of
-// bf16 per instruction of a warp, 16 x 16 by 16 x 8: 2048 multiplications with their additions. For that the numbers must
-// lie in the registers of the lanes just so, and the scores, which come out of one product as f32, must go as bf16 into
-// the next one. That is the library's kernel: ops/attention_mma.h.
+// So far a multiplication was an instruction of a thread, one for each of 32 lanes. Tensor cores multiply whole
+// matrices of bf16 per instruction of a warp, 16 x 16 by 16 x 8: 2048 multiplications with their additions. For that
+// the numbers must lie in the registers of the lanes just so, and the scores, which come out of one product as f32,
+// must go as bf16 into the next one. That is the library's kernel: ops/attention_mma.h.
 
 // ---- The rungs ----
 

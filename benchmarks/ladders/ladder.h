@@ -1,5 +1,5 @@
-// A ladder: kernels for one problem, from the first that comes to mind to the one that the library uses. Each rung changes
-// one thing about the rung below it; docs/cuda.md, "How a kernel becomes fast", walks up.
+// A ladder: kernels for one problem, from the first that comes to mind to the one that the library uses. Each rung
+// changes one thing about the rung below it; docs/cuda.md, "How a kernel becomes fast", walks up.
 //
 //   for (const Ladder& ladder : all_ladders())
 //     for (const Rung& rung : ladder.rungs) ...
@@ -18,8 +18,8 @@ using Work = std::function<Tensors()>;
 
 struct Rung {
   std::string name;
-  /// Makes whatever is not to be timed, such as memory for the results, and returns the work on these inputs, which are on
-  /// a CUDA device. The work may be done again and again; each time it returns the same tensors with the same bits.
+  /// Makes whatever is not to be timed, such as memory for the results, and returns the work on these inputs, which are
+  /// on a CUDA device. The work may be done again and again, with the same bits; it may use the same memory for them.
   std::function<Work(const Tensors& inputs)> prepare;
 };
 

@@ -18,8 +18,8 @@ inline constexpr int most_columns = 1024;
 /// Size (rows, D). Inputs x (rows, D), weight (D), bias (D); result y (rows, D).
 Ladder layer_norm_ladder();
 
-/// Size (rows, D). Inputs x (rows, D), weight (D), dy (rows, D); results dx (rows, D), dweight (D), dbias (D). What forward
-/// leaves behind, the mean and rstd of each row, is there before the clock starts.
+/// Size (rows, D). Inputs x (rows, D), weight (D), dy (rows, D); results dx (rows, D), dweight (D), dbias (D). What
+/// forward leaves behind, the mean and rstd of each row, is there before the clock starts.
 Ladder layer_norm_backward_ladder();
 
 }  // namespace vitrine::ladders
