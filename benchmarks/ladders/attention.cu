@@ -100,7 +100,7 @@ __global__ void scores_in_shared_memory(Forward f) {
     total += weights[key];
   }
   total = warp_reduce(total, Add());
-  block_barrier();  // the block is this one warp: all weights are there
+  block_barrier();  // all weights are there; the shuffles above wait for lanes, but not for what they have written
   for (int d = lane; d < head_size; d += warp_threads) {
     float sum = 0;
     for (int key = 0; key < f.N; ++key) sum += weights[key] * value_of(f.v[(first_key + key) * head_size + d]);
