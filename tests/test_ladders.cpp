@@ -61,6 +61,18 @@ TEST(Ladders, WrongResultsAreRefused) {
   EXPECT_EQ(refusal({}), "layer_norm, bent: 0 results, expected 1");
 }
 
+TEST(Ladders, ResultsOfTheRungBeforeDoNotCount) {
+  const Tensor memory = vector_of({1, 2});
+  Tensor first = memory.view_as({1}, {1}, 0);
+  const Tensors results = fresh_results([&] {
+    fill(first, 1);  // and forgets the second number, which happens to be right
+    return Tensors{memory};
+  });
+  const auto values = results.at(0).to_vector<double>();
+  EXPECT_EQ(values.at(0), 1);
+  EXPECT_TRUE(std::isnan(values.at(1)));
+}
+
 class LaddersOnCuda : public CudaTest {
  protected:
   /// Every rung, twice, at one size, against the loops and against itself.
@@ -72,7 +84,7 @@ class LaddersOnCuda : public CudaTest {
       const Rung& rung = ladder.rungs[i];
       SCOPED_TRACE(name + " " + to_string(size) + ", " + rung.name);
       const Work work = rung.prepare(inputs);
-      Tensors results = work();
+      Tensors results = fresh_results(work);
       EXPECT_EQ(error_of([&] { checked_error(ladder, rung, results, expected); }), "");
       for (Tensor& result : results) result = clone(result);  // the next call may write the same memory
       const Tensors again = work();

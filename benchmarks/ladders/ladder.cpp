@@ -34,6 +34,11 @@ Tensors on_device(const Tensors& inputs, Device device) {
   return result;
 }
 
+Tensors fresh_results(const Work& work) {
+  for (Tensor& result : work()) fill(result, NAN);
+  return work();
+}
+
 double checked_error(const Ladder& ladder, const Rung& rung, const Tensors& results, const Tensors& expected) {
   VT_CHECK(results.size() == expected.size(), "{}, {}: {} results, expected {}", ladder.name, rung.name, results.size(),
            expected.size());

@@ -44,6 +44,10 @@ const std::vector<Ladder>& all_ladders();
 /// The inputs of a ladder on another device.
 Tensors on_device(const Tensors& inputs, Device device);
 
+/// The results of the work. It is done twice, and its results are overwritten with NaN in between: memory often still
+/// holds the right results of the rung before, with which a rung that forgets to write some would pass.
+Tensors fresh_results(const Work& work);
+
 /// The largest relative error of a rung's results. An Error that names the rung where it is above the tolerance or NaN.
 double checked_error(const Ladder& ladder, const Rung& rung, const Tensors& results, const Tensors& expected);
 
