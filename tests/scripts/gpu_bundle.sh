@@ -59,6 +59,17 @@ cat >content/bin/vitrine <<'END_OF_PROGRAM'
 #!/usr/bin/env bash
 echo '[{"op": "add", "worst_relative_error": 1e-9}]' >"${!#}"
 END_OF_PROGRAM
+# One row of the op table, and a ladder with a rung that is wrong.
+cat >content/bin/ops <<'END_OF_OPS'
+#!/usr/bin/env bash
+echo '{"rows": [{"op": "add", "GB/s": 1, "percent_of_peak": 50}], "peak_gb_per_s": 2, "peak_tflops": 3}' >"${!#}"
+END_OF_OPS
+cat >content/bin/ladders <<'END_OF_LADDERS'
+#!/usr/bin/env bash
+echo '[{"ladder": "layer_norm", "rungs": [{"rung": "slow", "percent_of_peak": 4.1}, {"rung": "fast", "percent_of_peak": 80},
+       {"rung": "bent", "failure": "differs from the loops"}]}]' >"${!#}"
+exit 1
+END_OF_LADDERS
 chmod +x content/bin/*
 echo v0-test >content/COMMIT
 tar -C content -cJf bundle/bundle.tar.xz .
@@ -96,3 +107,10 @@ sys.exit({name: entry[0] for name, entry in tests["not_passed"].items()} != righ
          {name: part["result"] for name, part in summary["parts"].items()} != {"tests": "failed", "cifar": "skipped"} or
          summary["commit"] != "v0-test")
 END_OF_CHECK
+
+status=0
+bundle/gpu-check --part kernels --out results >out 2>&1 || status=$?
+[[ $status == 1 ]] || fail "a wrong rung: exit code $status, expected 1: $(cat out)"
+for text in "kernels    failed" "bf16: 1 of 1 rows, 50% of 2 GB/s" "ladder layer_norm: 2 of 3 rungs, best 80% of peak: fast"; do
+  grep -qF -- "$text" out || fail "expected '$text' in: $(cat out)"
+done
