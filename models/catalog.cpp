@@ -221,6 +221,7 @@ Model build_model(const std::string& name, const CatalogEntry& entry, const Mode
   Model::Info info{.name = name, .pretrained = entry.pretrained, .options = options, .no_decay = vit_no_decay()};
   if (const auto* config = std::get_if<DistilledConfig>(&entry.config)) {
     info.no_decay = deit_no_decay();
+    info.has_distillation_token = true;
     return wrapped(DistilledVisionTransformer::make(apply(name, config->vit, options), init,
                                                     distilled_head(options.distilled_head.value_or("both"))),
                    std::move(info));

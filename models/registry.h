@@ -82,8 +82,9 @@ class Model {
     std::string name;  // as registered, without a tag
     std::int64_t classes = 0;
     PretrainedConfig pretrained;
-    ModelOptions options;               // as given to create_model
-    std::vector<std::string> no_decay;  // parameters exempt from weight decay, besides those of one dim
+    ModelOptions options;                 // as given to create_model
+    std::vector<std::string> no_decay;    // parameters exempt from weight decay, besides those of one dim
+    bool has_distillation_token = false;  // forward_heads gives two
   };
 
   Model(std::unique_ptr<Interface> interface, Info info) : interface_(std::move(interface)), info_(std::move(info)) {}
@@ -108,6 +109,7 @@ class Model {
 
   const Info& info() const { return info_; }
   const std::string& name() const { return info_.name; }
+  bool has_distillation_token() const { return info_.has_distillation_token; }
   std::int64_t classes() const { return info_.classes; }
   const PretrainedConfig& pretrained_config() const { return info_.pretrained; }
 

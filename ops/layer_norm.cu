@@ -20,7 +20,7 @@ using namespace layer_norm_parts;
 
 // ---- CPU: two passes over each row, which stays in the first-level cache ----
 
-template <class T, class C = Compute<T>>
+template <class T, class C>
 RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
   const C middle = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]); }) / static_cast<C>(D);
   const C sum = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]) - middle; });
@@ -31,27 +31,37 @@ RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
   return row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
 }
 
-template <class T>
-void add_rows(const T* __restrict x, const T* __restrict branch, T* __restrict sum, std::int64_t D) {
+/// values = x + branch, and sum the same in the dtype of the operands.
+template <class T, class C>
+void add_rows(const T* __restrict x, const T* __restrict branch, C* __restrict values, T* __restrict sum,
+              std::int64_t D) {
   for (std::int64_t i = 0; i < D; ++i) {
-    sum[i] = static_cast<T>(static_cast<Compute<T>>(x[i]) + static_cast<Compute<T>>(branch[i]));
+    values[i] = static_cast<C>(x[i]) + static_cast<C>(branch[i]);
+    sum[i] = static_cast<T>(values[i]);
   }
+}
+
+template <class T, class C>
+RowStatistics<C> normalize_row(const T* __restrict x, const C* __restrict weight, const C* __restrict bias,
+                               auto* __restrict y, std::int64_t D, C epsilon) {
+  const auto s = measure_row(x, D, epsilon);
+  for (std::int64_t i = 0; i < D; ++i) {
+    y[i] = static_cast<std::remove_reference_t<decltype(*y)>>(s.normalize(static_cast<C>(x[i])) * weight[i] + bias[i]);
+  }
+  return s;
 }
 
 template <class T, class C = Compute<T>>
 void forward_cpu(const Forward<T, C>& f) {
   const std::int64_t D = f.D;
   parallel_for(f.rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
+    std::vector<C> values(f.branch ? static_cast<std::size_t>(D) : 0);
     for (std::int64_t row = begin; row < end; ++row) {
-      if (f.branch) add_rows(f.x + row * D, f.branch + row * D, f.sum + row * D, D);
-      const T* __restrict in = (f.branch ? f.sum : f.x) + row * D;
-      T* __restrict out = f.y + row * D;
-      const auto s = measure_row(in, D, f.epsilon);
+      if (f.branch) add_rows(f.x + row * D, f.branch + row * D, values.data(), f.sum + row * D, D);
+      T* y = f.y + row * D;
+      const auto s = f.branch ? normalize_row(values.data(), f.weight, f.bias, y, D, f.epsilon)
+                              : normalize_row(f.x + row * D, f.weight, f.bias, y, D, f.epsilon);
       write_statistics(s, f.statistics, row, f.rows);
-      const C* __restrict weight = f.weight, * __restrict bias = f.bias;
-      for (std::int64_t i = 0; i < D; ++i) {
-        out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * weight[i] + bias[i]);
-      }
     }
   });
 }

@@ -31,14 +31,14 @@ __device__ C sum_of_warp(C value) {
   return warp_reduce(value, [](C a, C b) { return a + b; });
 }
 
-/// Adds the branch to the row in registers and writes the sum. What goes on from here is the sum as it was stored.
+/// Adds the branch to the row in registers, and writes the sum.
 template <class T, int packs, class C>
 __device__ void add_branch(const Forward<T, C>& f, std::int64_t row, C (&values)[packs][pack_width<T>]) {
   for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) {
     C branch[pack_width<T>];
     load_pack(f.branch + row * f.D + column, branch);
 #pragma unroll
-    for (int k = 0; k < pack_width<T>; ++k) values[p][k] = static_cast<C>(static_cast<T>(values[p][k] + branch[k]));
+    for (int k = 0; k < pack_width<T>; ++k) values[p][k] += branch[k];
     store_pack(values[p], f.sum + row * f.D + column);
   });
 }
@@ -145,26 +145,24 @@ __global__ void backward_in_registers(Backward<T, C> b, std::int64_t grain) {
 template <class T, class C = Compute<T>>
 __global__ void forward_any(Forward<T, C> f) {
   for_each_row_of_grid(f.rows, [&](std::int64_t row) {
-    const T* in = f.x + row * f.D;
+    const T *in = f.x + row * f.D, *branch = f.branch ? f.branch + row * f.D : nullptr;
     T* out = f.y + row * f.D;
-    if (f.branch) {  // each lane reads again what it has written itself
-      const T* branch = f.branch + row * f.D;
-      T* sum = f.sum + row * f.D;
-      warp_for(f.D,
-               [&](std::int64_t i) { sum[i] = static_cast<T>(static_cast<C>(in[i]) + static_cast<C>(branch[i])); });
-      in = sum;
-    }
+    const auto value = [&](std::int64_t i) {
+      return branch ? static_cast<C>(in[i]) + static_cast<C>(branch[i]) : static_cast<C>(in[i]);
+    };
     const C D = static_cast<C>(f.D);
-    const C middle = warp_sum<C>(f.D, [&](std::int64_t i) { return static_cast<C>(in[i]); }) / D;
-    const C sum = warp_sum<C>(f.D, [&](std::int64_t i) { return static_cast<C>(in[i]) - middle; });
+    const C middle = warp_sum<C>(f.D, value) / D;
+    const C sum = warp_sum<C>(f.D, [&](std::int64_t i) { return value(i) - middle; });
     const C sum_of_squares = warp_sum<C>(f.D, [&](std::int64_t i) {
-      const C difference = static_cast<C>(in[i]) - middle;
+      const C difference = value(i) - middle;
       return difference * difference;
     });
     const auto s = row_statistics(middle, sum, sum_of_squares, D, f.epsilon);
     if (threadIdx.x == 0) write_statistics(s, f.statistics, row, f.rows);
     warp_for(f.D, [&](std::int64_t i) {
-      out[i] = static_cast<T>(s.normalize(static_cast<C>(in[i])) * f.weight[i] + f.bias[i]);
+      const C x = value(i);
+      if (branch) f.sum[row * f.D + i] = static_cast<T>(x);
+      out[i] = static_cast<T>(s.normalize(x) * f.weight[i] + f.bias[i]);
     });
   });
 }

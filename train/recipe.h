@@ -61,6 +61,10 @@ struct Recipe {
   bool bce_loss = false, model_ema = false;
   double model_ema_decay = 0.9998;
 
+  // Distillation
+  std::string kd_model_name, kd_distill_type = "hard", kd_token_distill_type = "hard";
+  double kd_temperature = 1, distill_loss_weight = 0.5;
+
   // Learning rate
   std::optional<double> lr;
   double lr_base = 5e-4;

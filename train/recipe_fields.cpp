@@ -106,7 +106,8 @@ Fields model_fields() {
       {"model", &Recipe::model, any("a name of `vitrine list-models`"), "architecture"},
       {"model-kwargs", &Recipe::model_kwargs, any("name=value pairs"),
        "sizes that depart from the name: patch_size, embed_dim, depth, num_heads, mlp_ratio, class_token, global_pool, "
-       "representation_size"},
+       "representation_size; of Swin: depths and num_heads such as \"2,2,6,2\", window_size, shift, position; of DeiT: "
+       "distilled_head"},
       {"drop", &Recipe::drop, below_one(), "dropout rate"},
       {"drop-path", &Recipe::drop_path, below_one(), "stochastic depth rate of the last block"},
       {"pretrained-path", &Recipe::pretrained_path, any("a file or folder"),
@@ -129,6 +130,19 @@ Fields optimizer_fields() {
       {"bce-loss", &Recipe::bce_loss, yes_or_no(), "binary cross-entropy for each class instead of softmax"},
       {"model-ema", &Recipe::model_ema, yes_or_no(), "keeps and evaluates a moving average of the weights"},
       {"model-ema-decay", &Recipe::model_ema_decay, probability(), "of the average, per update"},
+  };
+}
+
+Fields distillation_fields() {
+  return {
+      {"kd-model-name", &Recipe::kd_model_name, any("a folder with weights"),
+       "the teacher: a run folder, or one with config.json and model.safetensors; none = no distillation"},
+      {"kd-distill-type", &Recipe::kd_distill_type, one_of({"soft", "hard", "token"}),
+       "the student learns the teacher's probabilities, its choice, or either by a distillation token of its own"},
+      {"kd-token-distill-type", &Recipe::kd_token_distill_type, one_of({"soft", "hard"}), "what the token learns"},
+      {"kd-temperature", &Recipe::kd_temperature, above_zero(), "of soft distillation; DeiT: 3"},
+      {"distill-loss-weight", &Recipe::distill_loss_weight, probability(),
+       "share of distillation in the loss; DeiT: 0.5 hard, 0.1 soft"},
   };
 }
 
@@ -185,6 +199,7 @@ const std::vector<RecipeField>& recipe_fields() {
     append("Augmentation", augmentation_fields());
     append("Model", model_fields());
     append("Optimiser", optimizer_fields());
+    append("Distillation", distillation_fields());
     append("Learning rate", rate_fields());
     append("Run", run_fields());
     return joined;

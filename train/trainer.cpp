@@ -94,6 +94,9 @@ void Trainer::settle() {
   }
   state_.loss_sum += numbers[0];
   state_.loss_images += result.images;
+  if (!distillation_) return;
+  for (std::size_t i = 0; i < agreement_.size(); ++i) agreement_[i] += numbers[4 + i];
+  taught_images_ += result.images;
 }
 
 bool Trainer::must_stop() const {
@@ -139,6 +142,7 @@ bool Trainer::finish_epoch() {
   folder_->save_epoch(snapshot(), summary.epoch, is_best, recipe_.checkpoint_hist);
   observer_.epoch_done(summary, is_best);
   report_bad_samples();
+  report_distillation();
   return true;
 }
 
@@ -170,7 +174,12 @@ void Trainer::build_model() {
   if (recipe_.model_ema) average_model_.emplace(model_->deep_copy());
   optimizer_ = make_optimizer(recipe_, *model_);
   if (average_model_) average_.emplace(model_->parameters(), average_model_->parameters(), recipe_.model_ema_decay);
-  weight_update_.emplace(recipe_, *model_, *optimizer_, average_ ? &*average_ : nullptr, placement_);
+  if (!recipe_.kd_model_name.empty()) {
+    distillation_.emplace(recipe_, *model_, vitrine::preprocessing(recipe_, *model_), data_.train->class_names(),
+                          placement_);
+  }
+  weight_update_.emplace(recipe_, *model_, *optimizer_, average_ ? &*average_ : nullptr,
+                         distillation_ ? &*distillation_ : nullptr, placement_);
 }
 
 void Trainer::start_or_resume() {
@@ -231,6 +240,10 @@ void Trainer::describe() const {
                              data_.val->size(), data_.train->num_classes()));
   observer_.note(fmt::format("model: {}, {} parameters, images of {} pixels", model_->name(), model_->parameter_count(),
                              preprocessing_.input_size[1]));
+  if (distillation_) {
+    observer_.note(fmt::format("teacher: {} of {}, {} distillation", distillation_->teacher().name(),
+                               recipe_.kd_model_name, recipe_.kd_distill_type));
+  }
   observer_.note(fmt::format("learning rate: {}; warm-up of {} epochs from {}, then {} to {}, new for each {}",
                              peak_learning_rate(recipe_).explanation, recipe_.warmup_epochs, recipe_.warmup_lr,
                              recipe_.sched, recipe_.min_lr, recipe_.sched_on_updates ? "update" : "epoch"));
@@ -255,6 +268,17 @@ void Trainer::report_progress() const {
                         .images_per_second = speed,
                         .seconds_left = batches_left * static_cast<double>(recipe_.batch_size) / speed +
                                         static_cast<double>(epochs_left) * evaluation_seconds_});
+}
+
+void Trainer::report_distillation() {
+  if (taught_images_ == 0) return;
+  const auto percent = [&](double count) { return 100 * count / static_cast<double>(taught_images_); };
+  observer_.note(
+      fmt::format("distillation: the teacher was right on {:.1f}% of the training images, the student agreed with it "
+                  "on {:.1f}%, its heads with each other on {:.1f}%",
+                  percent(agreement_[0]), percent(agreement_[1]), percent(agreement_[2])));
+  agreement_ = {};
+  taught_images_ = 0;
 }
 
 void Trainer::report_bad_samples() {

@@ -7,6 +7,7 @@
 // The library prints nothing: a TrainObserver hears what happens.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -47,7 +48,7 @@ class Trainer {
 
   /// What an update gave, on its way back from the device.
   struct UpdateResult {
-    ReadBack numbers;  // sum of the losses, then the optimiser's statistics
+    ReadBack numbers;  // WeightUpdate::Result::numbers
     std::int64_t batch, images;
   };
 
@@ -58,6 +59,7 @@ class Trainer {
   bool finish_epoch();
   void report_progress() const;
   void report_bad_samples();
+  void report_distillation();
 
   const Model& evaluated_model() const { return average_model_ ? *average_model_ : *model_; }
   std::int64_t updates_per_epoch() const;
@@ -73,6 +75,7 @@ class Trainer {
   std::optional<Loader> train_loader_, val_loader_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<ParameterAverage> average_;
+  std::optional<Distillation> distillation_;
   std::optional<WeightUpdate> weight_update_;
   Schedule schedule_;
   std::optional<RunFolder> folder_;
@@ -85,6 +88,8 @@ class Trainer {
   double seconds_before_ = 0;  // of the run, before this process
   double training_seconds_ = 0, evaluation_seconds_ = 0;
   std::int64_t images_trained_ = 0;
+  std::array<double, 3> agreement_ = {};  // counts of Distillation::agreement since the last report
+  std::int64_t taught_images_ = 0;        // of so many images
   std::size_t bad_samples_reported_ = 0;
 };
 

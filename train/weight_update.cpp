@@ -8,8 +8,13 @@
 namespace vitrine {
 
 WeightUpdate::WeightUpdate(const Recipe& recipe, const Model& model, Optimizer& optimizer, ParameterAverage* average,
-                           Placement placement)
-    : recipe_(recipe), model_(model), optimizer_(optimizer), average_(average), placement_(placement) {}
+                           const Distillation* distillation, Placement placement)
+    : recipe_(recipe),
+      model_(model),
+      optimizer_(optimizer),
+      average_(average),
+      distillation_(distillation),
+      placement_(placement) {}
 
 WeightUpdate::Result WeightUpdate::operator()(Loader& loader, std::int64_t parts, double learning_rate,
                                               Generator& generator) {
@@ -18,15 +23,15 @@ WeightUpdate::Result WeightUpdate::operator()(Loader& loader, std::int64_t parts
   if (can_replay(*batch, parts)) return {replay(*batch, generator), batch->size()};
 
   Result result;
-  Tensor loss_sum;
+  Tensor sums;
   for (std::int64_t part = 0; part < parts; ++part) {
     if (part > 0) batch = loader.next();
     const Tensor loss = backward(inputs_of(*batch), 1.0 / static_cast<double>(parts), generator);
-    loss_sum = part > 0 ? loss_sum + loss : loss;
+    sums = part > 0 ? sums + loss : loss;
     result.images += batch->size();
   }
   optimizer_.prepare_step();
-  result.numbers = finish(loss_sum);
+  result.numbers = finish(sums);
   ++updates_;
   return result;
 }
@@ -42,27 +47,44 @@ WeightUpdate::Inputs WeightUpdate::inputs_of(const Batch& batch) const {
   return inputs;
 }
 
-Tensor WeightUpdate::loss_of(const Inputs& inputs, Generator& generator) const {
-  const Tensor images = placement_.place(inputs.images);
-  const Tensor logits = cast(model_(images, {.training = true, .generator = &generator}), DType::f32);
+Tensor WeightUpdate::task_loss(const Tensor& logits, const Inputs& inputs) const {
   if (recipe_.bce_loss) return binary_cross_entropy(logits, inputs.targets);
   if (inputs.targets.defined()) return soft_cross_entropy(logits, inputs.targets);
   return cross_entropy(logits, inputs.labels, recipe_.smoothing);
 }
 
-/// Adds the gradient, times `share`, to what the optimiser has gathered. Returns the sum of the images' losses, f64 (1).
+/// The mean loss of the batch. With a teacher, `counts` becomes Distillation::agreement.
+Tensor WeightUpdate::loss_of(const Inputs& inputs, Generator& generator, Tensor& counts) const {
+  const Tensor images = placement_.place(inputs.images);
+  const Pass pass{.training = true, .generator = &generator};
+  if (!distillation_) return task_loss(cast(model_(images, pass), DType::f32), inputs);
+  std::vector<Tensor> heads = model_.forward_heads(images, pass);
+  for (Tensor& logits : heads) logits = cast(logits, DType::f32);
+  const Tensor taught = distillation_->teach(inputs.images);
+  const Tensor classes = inputs.targets.defined() ? argmax(inputs.targets, 1) : inputs.labels;
+  counts = Distillation::agreement(heads, taught, classes);
+  return distillation_->loss()(heads, taught, [&](const Tensor& logits) { return task_loss(logits, inputs); });
+}
+
+/// Adds the gradient, times `share`, to what the optimiser has gathered. Returns the sum of the images' losses, f64 (1), and
+/// with a teacher three counts behind it.
 Tensor WeightUpdate::backward(const Inputs& inputs, double share, Generator& generator) const {
   Tape tape;
-  const Tensor loss = loss_of(inputs, generator);
+  Tensor counts;
+  const Tensor loss = loss_of(inputs, generator, counts);
   optimizer_.accumulate(tape.backward(loss), share);
-  return reshape(cast(loss.detach(), DType::f64) * static_cast<double>(inputs.images.size(0)), {1});
+  const PauseRecording pause;
+  const auto images = static_cast<double>(inputs.images.size(0));
+  const Tensor loss_sum = reshape(cast(loss.detach(), DType::f64) * images, {1});
+  return counts.defined() ? concat({loss_sum, counts}, 0) : loss_sum;
 }
 
 /// Moves the weights, once the optimiser is prepared. A loss or gradient that is not finite leaves them as they are.
-Tensor WeightUpdate::finish(const Tensor& loss_sum) const {
+Tensor WeightUpdate::finish(const Tensor& sums) const {
+  const Tensor loss_sum = slice(sums, 0, 0, 1);
   optimizer_.run_step(recipe_.clip_grad, loss_sum);
   if (average_) average_->update();
-  return concat({loss_sum, optimizer_.statistics()}, 0);
+  return concat({loss_sum, optimizer_.statistics(), slice(sums, 0, 1, sums.size(0))}, 0);
 }
 
 // ---- The same as a graph ----

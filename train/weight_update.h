@@ -9,6 +9,7 @@
 #include "optim/average.h"
 #include "optim/optimizer.h"
 #include "tensor/graph.h"
+#include "train/distillation.h"
 #include "train/evaluate.h"
 #include "train/recipe.h"
 
@@ -16,11 +17,12 @@ namespace vitrine {
 
 class WeightUpdate {
  public:
-  /// All must outlive the update; `average` may be null.
+  /// All must outlive the update; `average` and `distillation` may be null.
   WeightUpdate(const Recipe& recipe, const Model& model, Optimizer& optimizer, ParameterAverage* average,
-               Placement placement);
+               const Distillation* distillation, Placement placement);
 
-  /// What an update gave: f64 (4) on the device, the sum of the images' losses, then the optimiser's statistics.
+  /// What an update gave: f64 (4) on the device, the sum of the images' losses, then the optimiser's statistics; with a teacher
+  /// (7), then the counts of Distillation::agreement.
   struct Result {
     Tensor numbers;
     std::int64_t images = 0;
@@ -37,9 +39,10 @@ class WeightUpdate {
   };
 
   Inputs inputs_of(const Batch& batch) const;
-  Tensor loss_of(const Inputs& inputs, Generator& generator) const;
+  Tensor task_loss(const Tensor& logits, const Inputs& inputs) const;
+  Tensor loss_of(const Inputs& inputs, Generator& generator, Tensor& counts) const;
   Tensor backward(const Inputs& inputs, double share, Generator& generator) const;
-  Tensor finish(const Tensor& loss_sum) const;
+  Tensor finish(const Tensor& sums) const;
   bool can_replay(const Batch& batch, std::int64_t parts) const;
   Tensor replay(const Batch& batch, Generator& generator);
 
@@ -47,6 +50,7 @@ class WeightUpdate {
   const Model& model_;
   Optimizer& optimizer_;
   ParameterAverage* average_;
+  const Distillation* distillation_;
   Placement placement_;
 
   // The graph, what it reads and what it writes.

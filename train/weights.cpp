@@ -189,6 +189,7 @@ StateDict read_weights(const fs::path& path) {
 }
 
 LoadedModel load_model(const fs::path& path) {
+  VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
   const fs::path folder = fs::is_directory(path) ? path : path.parent_path();
   const ConfigFile config(folder / "config.json");
   const auto name = config.get<std::string>("architecture", "");

@@ -1,0 +1,180 @@
+// Distillation: the losses by their formulas, and training runs with a teacher.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "ops/ops.h"
+#include "tests/expectations.h"
+#include "tests/op_table.h"
+#include "train/distillation.h"
+#include "train/trainer.h"
+
+namespace vitrine {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t B = 3, K = 4;
+
+/// ln sum e^x of row b, for x = logits / temperature.
+double log_sum(const Tensor& logits, std::int64_t b, double temperature) {
+  double sum = 0;
+  for (std::int64_t k = 0; k < K; ++k) sum += std::exp(value_at(logits, {b, k}) / temperature);
+  return std::log(sum);
+}
+
+std::int64_t likeliest(const Tensor& logits, std::int64_t b) {
+  std::int64_t best = 0;
+  for (std::int64_t k = 1; k < K; ++k) {
+    if (value_at(logits, {b, k}) > value_at(logits, {b, best})) best = k;
+  }
+  return best;
+}
+
+struct DistillationLosses : testing::Test {
+  const Tensor student = test_values({B, K}, 1), token = test_values({B, K}, 2), teacher = test_values({B, K}, 3);
+  static Tensor task(const Tensor& logits) { return sum(square(logits)); }
+};
+
+TEST_F(DistillationLosses, SoftIsTheDivergenceTimesTheTemperatureSquared) {
+  const double temperature = 3, weight = 0.1;
+  double divergence = 0;
+  for (std::int64_t b = 0; b < B; ++b) {
+    for (std::int64_t k = 0; k < K; ++k) {
+      const double log_p = value_at(teacher, {b, k}) / temperature - log_sum(teacher, b, temperature);
+      const double log_q = value_at(student, {b, k}) / temperature - log_sum(student, b, temperature);
+      divergence += std::exp(log_p) * (log_p - log_q) / static_cast<double>(B);
+    }
+  }
+  const DistillationLoss loss{.hard = false, .temperature = temperature, .weight = weight};
+  const double expected = (1 - weight) * task(student).item() + weight * temperature * temperature * divergence;
+  EXPECT_NEAR(loss({student}, teacher, task).item(), expected, 1e-12);
+  EXPECT_NEAR(DistillationLoss({.hard = false, .temperature = 2, .weight = 1})({teacher}, teacher, task).item(), 0,
+              1e-12);
+}
+
+TEST_F(DistillationLosses, HardIsTheCrossEntropyWithTheTeachersChoice) {
+  double entropy = 0;
+  for (std::int64_t b = 0; b < B; ++b) {
+    entropy += (log_sum(student, b, 1) - value_at(student, {b, likeliest(teacher, b)})) / static_cast<double>(B);
+  }
+  EXPECT_NEAR(DistillationLoss()({student}, teacher, task).item(), 0.5 * task(student).item() + 0.5 * entropy, 1e-12);
+}
+
+TEST_F(DistillationLosses, TheTokenLearnsFromTheTeacherAndTheClassHeadFromTheLabels) {
+  const DistillationLoss loss{.on_token = true};
+  double entropy = 0;
+  for (std::int64_t b = 0; b < B; ++b) {
+    entropy += (log_sum(token, b, 1) - value_at(token, {b, likeliest(teacher, b)})) / static_cast<double>(B);
+  }
+  EXPECT_NEAR(loss({student, token}, teacher, task).item(), 0.5 * task(student).item() + 0.5 * entropy, 1e-12);
+  EXPECT_THROW(loss({student}, teacher, task), Error);
+}
+
+TEST(Distillation, AgreementCounts) {
+  const Tensor first = from_values<float>({3, 1, 1, 3, 3, 1}, {3, 2}),
+               last = from_values<float>({3, 1, 3, 1, 1, 3}, {3, 2});
+  const Tensor teacher =
+      from_values<float>({3, 1, 1, 3, 1, 3}, {3, 2});  // answers 0, 1, 1; the student 0, 1, 0 and 0, 0, 1
+  const Tensor classes = from_values<std::int64_t>({0, 0, 0}, {3});
+  EXPECT_EQ(Distillation::agreement({first, last}, teacher, classes).to_vector<double>(),
+            (std::vector<double>{1, 2, 1}));
+}
+
+// ---- Runs ----
+
+struct Notes : TrainObserver {
+  std::vector<std::string> lines;
+  void note(const std::string& line) override { lines.push_back(line); }
+  bool has(const std::string& text) const {
+    return std::ranges::any_of(lines, [&](const std::string& line) { return line.find(text) != std::string::npos; });
+  }
+};
+
+class DistillationRun : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / fmt::format("vitrine-distillation-{}-{}", ::getpid(),
+                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  Recipe recipe(const std::string& experiment, const std::string& model, const std::string& more = "") const {
+    return parse_recipe(
+        fmt::format(
+            "dataset: shapes\ntrain-num-samples: 64\nval-num-samples: 20\nmodel: {}\n"
+            "model-kwargs: {{embed_dim: 12, depth: 1, num_heads: 3}}\nbatch-size: 16\nepochs: 1\nwarmup-epochs: 0\n"
+            "lr: 1e-3\nmixup: 0.8\nworkers: 0\noutput: {}\nexperiment: {}\n{}",
+            model, folder_.string(), experiment, more),
+        "test recipe");
+  }
+
+  std::string train_teacher() const {
+    Notes notes;
+    Trainer(recipe("teacher", "vit_tiny_patch4_32"), notes).run();
+    return (folder_ / "teacher").string();
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(DistillationRun, EveryTypeTrainsAndTells) {
+  const std::string teacher = train_teacher();
+  const auto weights = read_weights(teacher).front().second.to_vector<float>();
+  for (const std::string type : {"soft", "hard", "token"}) {
+    Notes notes;
+    const std::string model = type == "token" ? "deit_tiny_distilled_patch4_32" : "deit_tiny_patch4_32";
+    Trainer trainer(recipe(type, model, fmt::format("kd-model-name: {}\nkd-distill-type: {}\n", teacher, type)), notes);
+    EXPECT_EQ(trainer.run(), Trainer::Outcome::finished);
+    EXPECT_TRUE(notes.has("teacher: vit_tiny_patch4_32")) << type;
+    EXPECT_TRUE(notes.has("distillation: the teacher was right on")) << type;
+    EXPECT_TRUE(std::isfinite(trainer.state().history.at(0).train_loss));
+  }
+  EXPECT_EQ(read_weights(teacher).front().second.to_vector<float>(), weights);
+}
+
+TEST_F(DistillationRun, TheTeacherSeesItsOwnNormalisation) {
+  const std::string teacher = train_teacher();
+  const Recipe student = recipe("student", "deit_tiny_patch4_32", "kd-model-name: " + teacher + "\n");
+  const Model model = create_model(student.model, model_options(student, 10));
+  const PretrainedConfig deit = preprocessing(student, model);  // ImageNet's mean and std, where the teacher has 0.5
+  const auto names = make_shapes(1, "train", 0)->class_names();
+  const Distillation distillation(student, model, deit, names, {});
+  Tensor pixels = test_values({2, 3, 32, 32}, 1, 0, 1), for_student = zeros({2, 3, 32, 32}), for_teacher = for_student;
+  for_teacher = clone(for_student);
+  for_each_index(pixels.shape(), [&](const Dims& index, std::int64_t i) {
+    const auto c = static_cast<std::size_t>(index[1]);
+    const double pixel = pixels.data<double>()[i];
+    for_student.data<float>()[i] = static_cast<float>((pixel - deit.mean[c]) / deit.std[c]);
+    for_teacher.data<float>()[i] = static_cast<float>((pixel - 0.5) / 0.5);
+  });
+  const Tensor expected = load_model(teacher).model(for_teacher);
+  EXPECT_TRUE(relative_error(distillation.teach(for_student), expected) <= 1e-5);
+}
+
+TEST_F(DistillationRun, MistakesAreErrors) {
+  const std::string teacher = train_teacher();
+  Notes notes;
+  const auto error = [&](const std::string& model, const std::string& more) -> std::string {
+    try {
+      Trainer(recipe("bad", model, more), notes);
+    } catch (const Error& failure) {
+      return failure.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(error("deit_tiny_patch4_32", "kd-model-name: /nowhere\n").find("--kd-model-name: /nowhere"),
+            std::string::npos);
+  EXPECT_NE(error("deit_tiny_patch4_32", "kd-model-name: " + teacher + "\nkd-distill-type: token\n")
+                .find("no distillation token"),
+            std::string::npos);
+  EXPECT_NE(error("deit_tiny_patch4_32", "kd-model-name: " + teacher + "\nnum-classes: 12\n")
+                .find("the teacher knows 10 classes"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace vitrine

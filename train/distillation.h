@@ -1,0 +1,58 @@
+// Distillation: a trained model, the teacher, tells another what it thinks of each image. Hinton et al. 2015, "Distilling the
+// knowledge in a neural network"; Touvron et al. 2021, section 4, for hard labels and the distillation token.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "models/registry.h"
+#include "train/evaluate.h"
+#include "train/recipe.h"
+#include "train/weights.h"
+
+namespace vitrine {
+
+/// How a student learns from the logits of a teacher. loss = (1 - weight) task + weight distillation, where
+///   soft:  temperature^2 KL(softmax(teacher / temperature) || softmax(student / temperature)), the mean over the images;
+///   hard:  cross entropy with the class that the teacher finds most likely.
+struct DistillationLoss {
+  bool hard = true;
+  /// With the head of the distillation token, the last of the heads; the first one does the task. Else one head does both.
+  bool on_token = false;
+  double temperature = 1;
+  double weight = 0.5;  // 0 to 1
+
+  /// heads: the student's logits, (B, K) each; teacher (B, K); task: loss of logits against the labels.
+  Tensor operator()(const std::vector<Tensor>& heads, const Tensor& teacher,
+                    const std::function<Tensor(const Tensor&)>& task) const;
+};
+
+/// A teacher and the loss. It sees the same augmented batch as the student, in evaluation mode, and is never trained.
+class Distillation {
+ public:
+  /// Loads recipe.kd_model_name, a folder with weights. Throws Error where teacher and student do not fit together.
+  Distillation(const Recipe& recipe, const Model& student, const PretrainedConfig& preprocessing,
+               const std::vector<std::string>& class_names, Placement placement);
+
+  /// The teacher's logits (B, K) f32 for images as the student gets them.
+  Tensor teach(const Tensor& images) const;
+
+  const DistillationLoss& loss() const { return loss_; }
+  const Model& teacher() const { return teacher_; }
+
+  /// Sums over the batch, f64 (3): images that the teacher gets right (of mixed ones, the larger part); on which the student's
+  /// first head agrees with the teacher; on which the student's first and last head agree.
+  static Tensor agreement(const std::vector<Tensor>& heads, const Tensor& teacher, const Tensor& classes);
+
+ private:
+  Distillation(LoadedModel teacher, DistillationLoss loss, const PretrainedConfig& preprocessing, Placement placement);
+
+  Model teacher_;
+  std::vector<std::string> label_names_;
+  DistillationLoss loss_;
+  Placement placement_;
+  Tensor scale_,
+      shift_;  // (3, 1, 1): from the student's normalisation to the teacher's; undefined where they are equal
+};
+
+}  // namespace vitrine
