@@ -73,6 +73,7 @@ TEST(Ladders, ResultsOfTheRungBeforeDoNotCount) {
   EXPECT_TRUE(std::isnan(values.at(1)));
 }
 
+#if VT_CUDA
 class LaddersOnCuda : public CudaTest {
  protected:
   /// Every rung, twice, at one size, against the loops and against itself.
@@ -136,6 +137,7 @@ TEST_F(LaddersOnCuda, RungsRefuseWhatTheyCannotHold) {
   EXPECT_EQ(refusal("attention", "K and V", {1, 1, most_keys + 1, head_size}),
             "attention, K and V of a head in shared memory: N is 257, expected at most 256");
 }
+#endif
 
 }  // namespace
 }  // namespace vitrine::ladders

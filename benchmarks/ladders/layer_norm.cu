@@ -105,9 +105,8 @@ __global__ void warp_per_row(Forward f) {
 // ---- Rung 4: the row stays in registers ----
 //
 // Rungs 1 to 3 read x three times, and the cache has to serve two of them. A lane's share of a row is at most 32
-// numbers, and registers hold those: x is read once. No less important, its loads no longer wait for each other: all of
-// them are under way before the first sum needs one. For that the loop must be unrolled, because registers have no
-// addresses.
+// numbers, and registers hold those: x is read once. No less important, all of its loads are under way before the first
+// sum needs one, instead of a few at a time. For that the loop must be unrolled, because registers have no addresses.
 
 constexpr int most_per_lane = most_columns / warp_threads;
 
