@@ -127,6 +127,15 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 /// y = x weight^T + bias; x (..., in), weight (out, in), bias (out). dx = dy weight, dweight = dy^T x, dbias = sum(dy).
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
 
+// ---- Convolution (ops/conv.cu) of images (B, C, H, W) ----
+
+/// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j - padding],
+/// with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
+/// y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1. dx: the same sum from y's side; dweight = dy x;
+/// dbias = sum(dy).
+Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,
+              std::int64_t padding = 0, std::int64_t groups = 1);
+
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 
 /// y = softmax(scale q k^T + bias) v; q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias broadcastable to (B, H, N, M)
@@ -182,6 +191,13 @@ Tensor flip(const Tensor& x, const Dims& dims);
 Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims);
 /// `before` and `after`: elements added to each dim (one entry per dim of x), filled with `value`.
 Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value = 0);
+
+// ---- Windows (ops/window.cu). Liu et al. 2021, "Swin transformer", section 3.2 ----
+
+/// (B, H, W, C) -> (B H/w W/w, w w, C): squares of `window` pixels, image by image and row by row. dx = window_reverse(dy).
+Tensor window_partition(const Tensor& x, std::int64_t window);
+/// The inverse: (B H/w W/w, w w, C) -> (B, H, W, C).
+Tensor window_reverse(const Tensor& windows, std::int64_t window, std::int64_t H, std::int64_t W);
 
 // ---- Indexing (ops/index.cu): indices are i32 or i64, range-checked; the index has no gradient ----
 
