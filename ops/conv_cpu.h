@@ -19,8 +19,8 @@ struct RowBlock {
   std::int64_t count() const { return end - begin; }
 };
 
-/// Calls body(row, outside) for each (channel, tap) and row of patches: `row`, an array of grid.columns in the matrix, faces the
-/// pixels pixel[0], pixel[stride], ... for its elements [first, last); the other elements lie beyond the edge.
+/// Calls body(row, pixel, first, last) for each (channel, tap) and row of patches: elements [first, last) of `row`, which has
+/// grid.columns in the matrix, face pixel[0], pixel[stride], ...; its other elements lie beyond the edge.
 template <class T, class Pixel, class Body>
 void for_each_patch_row(const PatchGrid& grid, Pixel* images, std::int64_t group, RowBlock block, T* matrix,
                         const Body& body) {

@@ -1,6 +1,4 @@
 // Normalisation of images (B, C, ...): batch_norm, group_norm, and standardize_weight for filters.
-#include <cmath>
-
 #include "ops/composed.h"
 #include "ops/ops.h"
 #include "ops/plane_norm.h"
@@ -12,40 +10,35 @@ using plane_norm::Planes;
 
 // ---- Steps, on row-major tensors without a trace ----
 
-/// per_plane (2, planes), added up over the planes of each set -> (2, sets)
-Tensor sum_sets(const Tensor& per_plane, const Planes& planes) {
-  const std::int64_t sets = planes.sets, others = sets > 0 ? planes.planes_per_set() : 0;
-  if (planes.neighbours == 1 && sets == planes.channels) return sum(reshape(per_plane, {2, others, sets}), {1});
-  return sum(reshape(per_plane, {2, sets, others}), {2});
-}
-
-/// Mean and biased variance of every set, and the statistics that the kernels take, (3, sets).
-struct Measured {
-  Tensor mean, variance, statistics;
-};
-
-Measured measure(const char* op, const Planes& planes, const Tensor& x, double epsilon) {
+/// The statistics of every set, (3, sets). Moves the running statistics, if there are any.
+Tensor measure(const char* op, const Planes& planes, const Tensor& x, double epsilon,
+               const RunningStatistics& running = {}, double momentum = 0) {
   return dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
-    const auto count = static_cast<double>(planes.numbers_per_set());
     Tensor sums = empty({2, planes.count}, dtype_of<C>(), x.device());
-    const auto mean_moments = [&](const Tensor& center) {  // (2, sets)
+    Tensor statistics = empty({plane_norm::statistic_count, planes.sets}, dtype_of<C>(), x.device());
+    const auto find_moments = [&](const C* center) {
 #if VT_CUDA
       if (x.device().is_cuda()) {
-        launch_rows(plane_norm::moments_kernel<T>, planes.count, planes, x.data<T>(), center.data<C>(), sums.data<C>());
-        return sum_sets(sums, planes) / count;
+        return launch_rows(plane_norm::moments_kernel<T>, planes.count, planes, x.data<T>(), center, sums.data<C>());
       }
 #endif
-      plane_norm::moments_cpu<T>(planes, x.data<T>(), center.data<C>(), sums.data<C>());
-      return sum_sets(sums, planes) / count;
+      plane_norm::moments_cpu<T>(planes, x.data<T>(), center, sums.data<C>());
     };
-    const Tensor first = mean_moments(zeros({planes.sets}, dtype_of<C>(), x.device()));
-    const Tensor center = select(first, 0, 0);
-    const Tensor second = mean_moments(center);
-    const Tensor rest = select(second, 0, 0);
-    // Not below 0, as it might be by rounding; NaN stays.
-    const Tensor variance = clamp(select(second, 0, 1) - square(rest), 0, INFINITY);
-    return Measured{center + rest, variance, stack({center, rest, rsqrt(variance + epsilon)})};
+    Tensor mean = running.mean, variance = running.variance;
+    for (const Tensor& changed : {mean, variance}) {
+      if (changed.defined()) changed.storage()->bump_version();
+    }
+    find_moments(nullptr);
+    plane_norm::for_each(x.device(), planes.sets,
+                         plane_norm::FindCenter<C>{planes, sums.data<C>(), statistics.data<C>()});
+    find_moments(statistics.data<C>());  // the centers are its first row
+    plane_norm::for_each(
+        x.device(), planes.sets,
+        plane_norm::FindSpread<C>{planes, sums.data<C>(), statistics.data<C>(), static_cast<C>(epsilon),
+                                  static_cast<C>(momentum), mean.defined() ? mean.data<C>() : nullptr,
+                                  variance.defined() ? variance.data<C>() : nullptr});
+    return statistics;
   });
 }
 
@@ -72,7 +65,7 @@ struct NormGradients {
 
 /// With `fixed` statistics, which do not depend on x, the means in dx are zero.
 NormGradients norm_backward(const char* op, const Planes& planes, const Tensor& x, const Tensor& weight,
-                            const Tensor& statistics, const Tensor& dy, bool fixed, bool wants_dx) {
+                            const Tensor& statistics, const Tensor& dy, bool fixed, bool wants_dx, bool wants_factors) {
   return dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     Tensor sums = empty({2, planes.count}, dtype_of<C>(), x.device());
@@ -86,13 +79,21 @@ NormGradients norm_backward(const char* op, const Planes& planes, const Tensor& 
     }
 #endif
     if (!on_cuda) plane_norm::gradient_sums_cpu<T>(planes, in, dout, s, sums.data<C>());
-    const Tensor by_channel = reshape(sums, {2, planes.count / planes.channels, planes.channels});
-    const Tensor totals = sum(by_channel, {1});  // (2, C)
-    NormGradients result{dx, select(totals, 0, 1), select(totals, 0, 0)};
-    if (!wants_dx || planes.count == 0) return result;
+    NormGradients result{.dx = dx, .dweight = {}, .dbias = {}};
+    if (wants_factors) {
+      result.dweight = empty({planes.channels}, dtype_of<C>(), x.device());
+      result.dbias = empty({planes.channels}, dtype_of<C>(), x.device());
+      plane_norm::for_each(
+          x.device(), planes.channels,
+          plane_norm::FindFactorGradients<C>{planes, sums.data<C>(), result.dweight.data<C>(), result.dbias.data<C>()});
+    }
+    if (!wants_dx) return result;
 
     Tensor means = zeros({2, planes.sets}, dtype_of<C>(), x.device());
-    if (!fixed) means = sum_sets(by_channel * weight, planes) / static_cast<double>(planes.numbers_per_set());
+    if (!fixed) {
+      plane_norm::for_each(x.device(), planes.sets,
+                           plane_norm::FindGradientMeans<C>{planes, sums.data<C>(), weight.data<C>(), means.data<C>()});
+    }
     const C* scale = weight.data<C>();
 #if VT_CUDA
     if (on_cuda) {
@@ -116,14 +117,14 @@ Tensor as_factors(const Tensor& parameter, const Tensor& x) {
 Tensor record_norm(const char* op, const Planes& planes, const Tensor& x, const Tensor& weight, const Tensor& bias,
                    const Tensor& statistics, bool fixed) {
   const Tensor y = normalize(op, planes, contiguous_data(x), statistics, as_factors(weight, x), as_factors(bias, x));
-  return record(op, y, {x, weight, bias},
-                [=, x = Saved(x, op), weight = Saved(weight, op)](const Tensor& dy, Chain& chain) {
-                  const auto d = norm_backward(op, planes, contiguous_data(*x), as_factors(*weight, *x), statistics,
-                                               contiguous_data(dy), fixed, chain.wants(0));
-                  if (chain.wants(0)) chain.add(0, d.dx);
-                  if (chain.wants(1)) chain.add(1, cast(d.dweight, weight->dtype()));
-                  if (chain.wants(2)) chain.add(2, cast(d.dbias, weight->dtype()));
-                });
+  return record(
+      op, y, {x, weight, bias}, [=, x = Saved(x, op), weight = Saved(weight, op)](const Tensor& dy, Chain& chain) {
+        const auto d = norm_backward(op, planes, contiguous_data(*x), as_factors(*weight, *x), statistics,
+                                     contiguous_data(dy), fixed, chain.wants(0), chain.wants(1) || chain.wants(2));
+        if (chain.wants(0)) chain.add(0, d.dx);
+        if (chain.wants(1)) chain.add(1, cast(d.dweight, weight->dtype()));
+        if (chain.wants(2)) chain.add(2, cast(d.dbias, weight->dtype()));
+      });
 }
 
 // ---- Checks ----
@@ -178,14 +179,12 @@ void check_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
              to_string(x.shape()));
     check_one_device("batch_norm", x, statistic);
   }
+  VT_CHECK(running.mean.is_contiguous() && running.variance.is_contiguous(),
+           "batch_norm: running statistics have strides {} and {}, expected row-major tensors",
+           to_string(running.mean.strides()), to_string(running.variance.strides()));
   VT_CHECK(momentum >= 0 && momentum <= 1, "batch_norm: momentum is {}, expected 0 to 1", momentum);
   VT_CHECK(!training || x.size(0) * plane_size(x) > 1,
            "batch_norm: x has shape {}, expected more than one value per channel in training", to_string(x.shape()));
-}
-
-/// running = (1 - momentum) running + momentum value, in place
-void blend(Tensor running, const Tensor& value, double momentum) {
-  copy_into(running, running.detach() * (1 - momentum) + value * momentum);
 }
 
 }  // namespace
@@ -204,12 +203,9 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     const Tensor statistics = stack({mean, zeros_like(mean), rsqrt(variance + epsilon)});
     return record_norm("batch_norm", planes, x, weight, bias, statistics, true);
   }
-  const Measured measured = measure("batch_norm", planes, contiguous_data(x), epsilon);
-  const auto count = static_cast<double>(planes.numbers_per_set());
-  blend(running.mean, measured.mean, momentum);
-  blend(running.variance, measured.variance * (count / (count - 1)), momentum);
+  const Tensor statistics = measure("batch_norm", planes, contiguous_data(x), epsilon, running, momentum);
   if (is_recording_twice()) return batch_norm_composed(x, weight, bias, epsilon);
-  return record_norm("batch_norm", planes, x, weight, bias, measured.statistics, false);
+  return record_norm("batch_norm", planes, x, weight, bias, statistics, false);
 }
 
 Tensor batch_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
@@ -232,10 +228,8 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, co
            groups, C, to_string(x.shape()));
   if (is_recording_twice()) return group_norm_composed(x, groups, weight, bias, epsilon);
   const Planes planes{B * C, C, plane_size(x), C / groups, B * groups};
-  if (B == 0)
-    return record_norm("group_norm", planes, x, weight, bias, zeros({3, 0}, factor_dtype(x), x.device()), false);
-  const Measured measured = measure("group_norm", planes, contiguous_data(x), epsilon);
-  return record_norm("group_norm", planes, x, weight, bias, measured.statistics, false);
+  const Tensor statistics = measure("group_norm", planes, contiguous_data(x), epsilon);
+  return record_norm("group_norm", planes, x, weight, bias, statistics, false);
 }
 
 Tensor group_norm_composed(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,

@@ -135,7 +135,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
 /// The same with mean and (biased) var of each group of C/groups neighbouring channels of each image. Wu and He 2018.
 Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
                   double epsilon = 1e-5);
-/// y = (w - mean) rsqrt(var + epsilon) with mean and (biased) var of each filter, w (O, ...). Qiao et al. 2019, as timm's StdConv2d.
+/// y = (w - mean) rsqrt(var + epsilon) with mean and (biased) var of each filter, w (O, ...). Qiao et al. 2019; the form of
+/// timm's StdConv2d.
 Tensor standardize_weight(const Tensor& weight, double epsilon = 1e-6);
 
 // ---- Products (ops/matmul.cu, ops/linear.cu) ----
@@ -148,8 +149,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias 
 
 // ---- Convolution (ops/conv.cu) of images (B, C, H, W) ----
 
-/// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j - padding],
-/// with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
+/// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j -
+/// padding], with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
 /// y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1. dx: the same sum from y's side; dweight = dy x;
 /// dbias = sum(dy).
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,

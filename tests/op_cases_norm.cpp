@@ -123,7 +123,7 @@ OpRow group_norm_row() {
   return {.op = "group_norm",
           .cases = []() -> std::vector<OpCase> {
             return {grouped("two groups", {2, 4, 2, 3}, 2), grouped("one group", {2, 3, 2, 2}, 1),
-                    grouped("a group per channel", {1, 3, 2, 3}, 3), grouped("no pixels", {3, 4}, 2),
+                    grouped("a group per channel", {1, 3, 2, 3}, 3), grouped("no pixels", {3, 6}, 2, 0.1),
                     grouped("far from zero", {2, 2, 3, 3}, 1, 1e-5, 100), grouped("another epsilon", {1, 4, 2, 2}, 2, 0.1),
                     grouped("no images", {0, 4, 2, 2}, 2)};
           },
