@@ -56,24 +56,26 @@ __global__ void col2im_kernel(PatchGrid grid, const T* matrix, const T* bias, st
   }
 }
 
-/// A grid of 256 threads per block for `rows` rows of `length`.
-inline dim3 grid_of_rows(std::int64_t rows, std::int64_t length) {
-  return dim3(grid_for(length, 256).x, static_cast<unsigned>(std::min<std::int64_t>(rows, 65535)));
+/// Launches a kernel whose blockIdx.y walks `rows` and whose threads walk a row of `length`: 256 threads to a block, fewer
+/// where a row is shorter, as with planes of 7 x 7.
+template <class... Parameters, class... Arguments>
+void launch_on_rows(void (*kernel)(Parameters...), std::int64_t rows, std::int64_t length, Arguments... arguments) {
+  const std::int64_t threads = std::min<std::int64_t>(256, (length + 31) / 32 * 32);
+  const dim3 grid(grid_for(length, threads).x, static_cast<unsigned>(std::min<std::int64_t>(rows, 65535)));
+  launch(kernel, grid, dim3(static_cast<unsigned>(threads)), 0, current_stream(), arguments...);
 }
 
 template <class T>
 Tensor im2col_cuda(const PatchGrid& grid, Device device, const T* x, std::int64_t images) {
   const std::int64_t depth = grid.channels * grid.taps(), length = images * grid.patches();
   Tensor matrix = empty({depth, length}, dtype_of<T>(), device);
-  launch(im2col_kernel<T>, grid_of_rows(depth, length), dim3(256), 0, current_stream(), grid, x, images,
-         matrix.data<T>());
+  launch_on_rows(im2col_kernel<T>, depth, length, grid, x, images, matrix.data<T>());
   return matrix;
 }
 
 template <class T>
 void col2im_cuda(const PatchGrid& grid, const Tensor& matrix, const T* bias, std::int64_t images, T* x) {
-  launch(col2im_kernel<T>, grid_of_rows(images * grid.channels, grid.pixels()), dim3(256), 0, current_stream(), grid,
-         matrix.data<T>(), bias, images, x);
+  launch_on_rows(col2im_kernel<T>, images * grid.channels, grid.pixels(), grid, matrix.data<T>(), bias, images, x);
 }
 
 /// Images whose columns are made at a time: about 2^28 numbers, which bounds the memory that the columns take.

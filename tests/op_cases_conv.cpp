@@ -62,17 +62,17 @@ std::vector<OpRow> conv_rows() {
   };
   return {{.op = "conv2d",
            .cases = []() -> std::vector<OpCase> {
-             return {convolved("3 x 3, padded", {2, 2, 4, 5}, {3, 2, 3, 3}, {.padding = 1}),
-                     convolved("bias, stride 2", {1, 2, 5, 6}, {2, 2, 3, 3}, {.stride = 2, .padding = 1}, true),
-                     convolved("kernel 2 x 3, pixels left over", {2, 1, 5, 4}, {2, 1, 2, 3}, {.stride = 2}),
-                     convolved("groups", {2, 4, 3, 3}, {6, 2, 2, 2}, {.groups = 2}, true),
+             return {convolved("3 x 3, padded", {2, 2, 3, 4}, {2, 2, 3, 3}, {.padding = 1}),
+                     convolved("bias, stride 2", {1, 2, 5, 4}, {2, 2, 3, 3}, {.stride = 2, .padding = 1}, true),
+                     convolved("kernel 2 x 3, pixels left over", {1, 2, 5, 4}, {2, 2, 2, 3}, {.stride = 2}),
+                     convolved("groups", {2, 4, 2, 3}, {6, 2, 2, 2}, {.groups = 2}, true),
                      convolved("depthwise", {1, 3, 4, 4}, {3, 1, 3, 3}, {.padding = 1, .groups = 3}),
                      convolved("pointwise", {2, 3, 2, 3}, {4, 3, 1, 1}, {}, true),
                      convolved("pointwise in groups", {2, 4, 2, 2}, {2, 2, 1, 1}, {.groups = 2}, true),
                      convolved("pointwise, stride 2", {2, 2, 3, 4}, {2, 2, 1, 1}, {.stride = 2}),
-                     convolved("stride beyond the kernel", {1, 1, 7, 7}, {1, 1, 2, 2}, {.stride = 3}),
+                     convolved("stride beyond the kernel", {1, 1, 5, 6}, {1, 1, 2, 2}, {.stride = 3}),
                      convolved("padding beyond the kernel", {1, 1, 2, 3}, {1, 1, 2, 2}, {.padding = 3}),
-                     convolved("one output pixel", {2, 2, 3, 2}, {2, 2, 3, 2}, {}),
+                     convolved("one output pixel", {2, 1, 3, 2}, {2, 1, 3, 2}, {}),
                      convolved("no images", {0, 2, 3, 3}, {2, 2, 2, 2}, {}, true)};
            },
            // A sum of up to 27 terms, each of magnitude up to 2.
