@@ -20,15 +20,15 @@ double checked_rate(double rate, const char* layer) {
   return rate;
 }
 
-OptionalTensor for_input(const std::optional<Parameter>& parameter, const Tensor& x) {
-  return parameter ? OptionalTensor(for_input(*parameter, x)) : std::nullopt;
-}
-
 }  // namespace
 
 Tensor for_input(const Parameter& parameter, const Tensor& x) {
   const bool mixed = x.dtype() == DType::bf16 && parameter.value().dtype() == DType::f32;
   return mixed ? cast(parameter, DType::bf16) : Tensor(parameter);
+}
+
+OptionalTensor for_input(const std::optional<Parameter>& parameter, const Tensor& x) {
+  return parameter ? OptionalTensor(for_input(*parameter, x)) : std::nullopt;
 }
 
 Linear Linear::make(std::int64_t in, std::int64_t out, Initializer& init, bool with_bias) {

@@ -15,6 +15,7 @@ namespace vitrine {
 
 /// The parameter as ops on x take it: for x in bf16, an f32 parameter is rounded to bf16, and its gradient comes back in f32.
 Tensor for_input(const Parameter& parameter, const Tensor& x);
+OptionalTensor for_input(const std::optional<Parameter>& parameter, const Tensor& x);
 
 /// y = x weight^T + bias over the last dim.
 struct Linear {

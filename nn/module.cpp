@@ -34,31 +34,35 @@ std::string to_string(const LoadReport& report) {
   return text.empty() ? "all names and shapes fit" : text;
 }
 
-LoadReport load_parameters(const std::vector<NamedParameter>& parameters, const StateDict& state, bool strict) {
+LoadReport load_tensors(const StateDict& target, const StateDict& state, bool strict) {
   std::unordered_map<std::string_view, const Tensor*> found;
   for (const auto& [name, tensor] : state) {
     VT_CHECK(found.emplace(name, &tensor).second, "load_state_dict: {} occurs twice in the state dict", name);
   }
   LoadReport report;
   std::unordered_set<std::string_view> expected;
-  std::vector<std::pair<Parameter*, const Tensor*>> copies;
-  for (const auto& [name, parameter] : parameters) {
+  std::vector<std::pair<Tensor, const Tensor*>> copies;
+  for (const auto& [name, tensor] : target) {
     expected.insert(name);
     const auto entry = found.find(name);
     if (entry == found.end()) {
       report.missing.push_back(name);
-    } else if (!(entry->second->shape() == parameter->shape())) {
-      report.mismatched.push_back({name, parameter->shape(), entry->second->shape()});
+    } else if (!(entry->second->shape() == tensor.shape())) {
+      report.mismatched.push_back({name, tensor.shape(), entry->second->shape()});
     } else {
-      copies.emplace_back(parameter, entry->second);
+      copies.emplace_back(tensor, entry->second);
     }
   }
   for (const auto& [name, tensor] : state) {
     if (!expected.contains(name)) report.unexpected.push_back(name);
   }
   VT_CHECK(!strict || report.clean(), "load_state_dict: {}", to_string(report));
-  for (const auto& [parameter, tensor] : copies) copy_into(parameter->value(), *tensor);
+  for (auto& [tensor, source] : copies) copy_into(tensor, *source);
   return report;
+}
+
+LoadReport load_parameters(const std::vector<NamedParameter>& parameters, const StateDict& state, bool strict) {
+  return load_tensors(state_dict(parameters), state, strict);
 }
 
 StateDict state_dict(const std::vector<NamedParameter>& parameters) {

@@ -7,7 +7,7 @@
 //   };
 //   for_each_parameter(model, [](const std::string& name, Parameter& p) { ... });   // first.weight, first.bias, ...
 //
-// A field may be a Parameter, a module, an optional or a std::vector of these, or anything else (sizes, rates), which is
+// A field may be a Parameter, a Buffer, a module, an optional or a std::vector of these, or anything else (sizes, rates), which is
 // listed too but plays no part: then a test can compare the list with the number of members. Names follow timm's: members
 // are joined by dots and elements of a vector are numbered, as in `blocks.3.attn.qkv.weight`.
 #pragma once
@@ -32,6 +32,20 @@ struct Pass {
   Generator* generator = nullptr;  // where they draw from; needed in training if a rate is above 0
 };
 
+/// A tensor that belongs to a module's state but gets no gradient, such as running statistics. Copies share the elements.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(Tensor value) : value_(std::move(value)) {}
+
+  Tensor& value() { return value_; }
+  const Tensor& value() const { return value_; }
+  const Shape& shape() const { return value_.shape(); }
+
+ private:
+  Tensor value_;
+};
+
 /// An aggregate with `static void fields(auto& self, auto&& field)` that calls field("name", self.name) for each member.
 template <class M>
 concept Module = std::is_aggregate_v<M> && requires(M& module) {
@@ -53,33 +67,45 @@ inline std::string join(const std::string& prefix, std::string_view name) {
   return prefix.empty() ? std::string(name) : prefix + "." + std::string(name);
 }
 
+/// Calls visit(name, leaf) for every Parameter and Buffer.
 template <class Node, class Visit>
-void visit_parameters(Node& node, const std::string& name, Visit& visit) {
+void visit_leaves(Node& node, const std::string& name, Visit& visit) {
   using Type = std::remove_const_t<Node>;
-  if constexpr (std::same_as<Type, Parameter>) {
+  if constexpr (std::same_as<Type, Parameter> || std::same_as<Type, Buffer>) {
     visit(name, node);
   } else if constexpr (Module<Type>) {
-    Type::fields(node,
-                 [&](std::string_view member, auto& value) { visit_parameters(value, join(name, member), visit); });
+    Type::fields(node, [&](std::string_view member, auto& value) { visit_leaves(value, join(name, member), visit); });
   } else if constexpr (is_optional<Type>) {
-    if (node) visit_parameters(*node, name, visit);
+    if (node) visit_leaves(*node, name, visit);
   } else if constexpr (is_vector<Type>) {
     if constexpr (std::is_class_v<typename Type::value_type>) {
-      for (std::size_t i = 0; i < node.size(); ++i) visit_parameters(node[i], join(name, std::to_string(i)), visit);
+      for (std::size_t i = 0; i < node.size(); ++i) visit_leaves(node[i], join(name, std::to_string(i)), visit);
     }
   }  // else: a size or a rate
 }
 
+template <class Leaf, class Type>
+inline constexpr bool is_leaf = std::same_as<std::remove_const_t<Type>, Leaf>;
+
 }  // namespace detail
 
-/// Calls visit(name, parameter) for every parameter, in the order of the lists of fields. Names begin with `prefix`.
-template <Module M, class Visit>
-void for_each_parameter(M& module, Visit&& visit, const std::string& prefix = "") {
-  detail::visit_parameters(module, prefix, visit);
+/// Calls visit(name, leaf) for every Parameter and Buffer, in the order of the lists of fields. Names begin with `prefix`.
+template <class M, class Visit>
+requires Module<std::remove_const_t<M>>
+void for_each_leaf(M& module, Visit&& visit, const std::string& prefix = "") {
+  detail::visit_leaves(module, prefix, visit);
 }
-template <Module M, class Visit>
-void for_each_parameter(const M& module, Visit&& visit, const std::string& prefix = "") {
-  detail::visit_parameters(module, prefix, visit);
+
+/// The same for parameters alone.
+template <class M, class Visit>
+requires Module<std::remove_const_t<M>>
+void for_each_parameter(M& module, Visit&& visit, const std::string& prefix = "") {
+  for_each_leaf(
+      module,
+      [&]<class Leaf>(const std::string& name, Leaf& leaf) {
+        if constexpr (detail::is_leaf<Parameter, Leaf>) visit(name, leaf);
+      },
+      prefix);
 }
 
 /// The parameters by name, for optimisers and gradient checks. The pointers last as long as the module stays in place.
@@ -120,22 +146,24 @@ struct LoadReport {
 /// One line: "missing head.weight, head.bias; unexpected fc.weight; head.weight has shape (5, 8), expected (10, 8)".
 std::string to_string(const LoadReport& report);
 
-/// Copies the tensors of `state` into the parameters of the same name, converting dtype and device. Strict: throws Error with
-/// the report unless all fits, and then nothing is changed. Otherwise copies what fits and returns the report.
+/// Copies the tensors of `state` into those of `target` with the same name, converting dtype and device. Strict: throws Error
+/// with the report unless all fits, and then nothing is changed. Otherwise copies what fits and returns the report.
+LoadReport load_tensors(const StateDict& target, const StateDict& state, bool strict = true);
 LoadReport load_parameters(const std::vector<NamedParameter>& parameters, const StateDict& state, bool strict = true);
 
 /// Names and values: handles of the parameters' own elements, not copies.
 StateDict state_dict(const std::vector<NamedParameter>& parameters);
 
+/// The same for all parameters and buffers of a module.
 template <Module M>
 StateDict state_dict(const M& module) {
   StateDict state;
-  for_each_parameter(module, [&](const std::string& name, const Parameter& p) { state.emplace_back(name, p.value()); });
+  for_each_leaf(module, [&](const std::string& name, const auto& leaf) { state.emplace_back(name, leaf.value()); });
   return state;
 }
 template <Module M>
 LoadReport load_state_dict(M& module, const StateDict& state, bool strict = true) {
-  return load_parameters(parameters(module), state, strict);
+  return load_tensors(state_dict(module), state, strict);
 }
 
 // ---- Whole modules ----
@@ -144,18 +172,25 @@ LoadReport load_state_dict(M& module, const StateDict& state, bool strict = true
 template <Module M>
 M deep_copy(const M& module) {
   M copy = module;
-  for_each_parameter(copy, [](const std::string&, Parameter& p) { p = Parameter(clone(p.value())); });
+  for_each_leaf(copy, []<class Leaf>(const std::string&, Leaf& leaf) { leaf = Leaf(clone(leaf.value())); });
   return copy;
 }
 
-/// Moves or converts every parameter. Optimisers must be made afterwards: they hold on to the elements.
+/// Moves every parameter and buffer. Optimisers must be made afterwards: they hold on to the elements.
 template <Module M>
 void move_to(M& module, Device device) {
-  for_each_parameter(module, [&](const std::string&, Parameter& p) { p = Parameter(to_device(p.value(), device)); });
+  for_each_leaf(module,
+                [&]<class Leaf>(const std::string&, Leaf& leaf) { leaf = Leaf(to_device(leaf.value(), device)); });
 }
+
+/// Converts every parameter, and the floating buffers; these stay at least f32, for a running mean in bf16 would stand still.
 template <Module M>
 void cast_to(M& module, DType dtype) {
-  for_each_parameter(module, [&](const std::string&, Parameter& p) { p = Parameter(cast_data(p.value(), dtype)); });
+  for_each_leaf(module, [&]<class Leaf>(const std::string&, Leaf& leaf) {
+    const bool is_buffer = detail::is_leaf<Buffer, Leaf>;
+    if (is_buffer && !is_floating(leaf.value().dtype())) return;
+    leaf = Leaf(cast_data(leaf.value(), is_buffer && dtype == DType::bf16 ? DType::f32 : dtype));
+  });
 }
 
 }  // namespace vitrine

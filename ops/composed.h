@@ -21,6 +21,12 @@ Tensor log_softmax_composed(const Tensor& x, int dim = -1);
 
 Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 
+// ---- Normalisation of images (ops/norm.cu) ----
+
+Tensor batch_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon);  // in training
+Tensor group_norm_composed(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
+                           double epsilon = 1e-5);
+
 // ---- Attention (ops/attention.cu) ----
 
 Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias, double scale);

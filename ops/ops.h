@@ -127,6 +127,26 @@ struct SumAndNorm {
 SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
                           double epsilon = 1e-5);
 
+// ---- Normalisation of images (B, C, ...) (ops/norm.cu); weight (C) and bias (C) may be f32 where x is bf16 ----
+
+/// What batch_norm remembers of each channel, (C): f64 where x is f64, else f32. Training changes the elements in place.
+struct RunningStatistics {
+  Tensor mean, variance;
+};
+
+/// y = (x - mean) rsqrt(var + epsilon) weight + bias per channel. Ioffe and Szegedy 2015. In training mean and (biased) var
+/// are those of x, and running = (1 - momentum) running + momentum (mean, unbiased var); else they are the running ones.
+/// With n = (x - mean) rstd, g = dy weight: dx = rstd (g - mean(g) - n mean(g n)) in training, else rstd g;
+/// dweight = sum(dy n), dbias = sum(dy).
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
+                  bool training, double momentum = 0.1, double epsilon = 1e-5);
+/// The same with mean and (biased) var of each group of C/groups neighbouring channels of each image. Wu and He 2018.
+Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
+                  double epsilon = 1e-5);
+/// y = (w - mean) rsqrt(var + epsilon) with mean and (biased) var of each filter, w (O, ...). Qiao et al. 2019; the form of
+/// timm's StdConv2d.
+Tensor standardize_weight(const Tensor& weight, double epsilon = 1e-6);
+
 // ---- Products (ops/matmul.cu, ops/linear.cu) ----
 
 /// y = a b over the last two dims, (..., M, K) (..., K, N) -> (..., M, N); batch dims broadcast. Transposed operands are
@@ -134,6 +154,33 @@ SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& w
 Tensor matmul(const Tensor& a, const Tensor& b);
 /// y = x weight^T + bias; x (..., in), weight (out, in), bias (out). dx = dy weight, dweight = dy^T x, dbias = sum(dy).
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
+
+// ---- Convolution (ops/conv.cu) of images (B, C, H, W) ----
+
+/// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j -
+/// padding], with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
+/// y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1. dx: the same sum from y's side; dweight = dy x;
+/// dbias = sum(dy).
+Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,
+              std::int64_t padding = 0, std::int64_t groups = 1);
+
+// ---- Pooling (ops/pool.cu) of images (B, C, H, W) by square windows; H' = floor((H + 2 padding - kernel) / stride) + 1 ----
+
+/// y = the largest number of each window; padding is never taken, NaN counts as the largest. dy goes to the number that was
+/// taken, the first in row-major order among equals.
+Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding = 0);
+/// y = sum of each window / kernel^2; padding counts as zeros. dx = sum of dy / kernel^2 over the windows that x lies in.
+/// (The mean of whole images is mean(x, {2, 3}).)
+Tensor avg_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding = 0);
+
+// ---- Resizing (ops/interpolate.cu) ----
+
+enum class Interpolation { bilinear, bicubic };
+/// Images x (B, C, H, W) resized to (B, C, height, width), pixel centres at half numbers (PyTorch's align_corners = false).
+/// With antialias, the filter grows with the step between samples when the image shrinks; the cubic's a is then -0.5, else
+/// -0.75. Linear in x: dx = the transposed map of dy.
+Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Interpolation mode,
+                   bool antialias = false);
 
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 
@@ -190,6 +237,13 @@ Tensor flip(const Tensor& x, const Dims& dims);
 Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims);
 /// `before` and `after`: elements added to each dim (one entry per dim of x), filled with `value`.
 Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value = 0);
+
+// ---- Windows (ops/window.cu). Liu et al. 2021, "Swin transformer", section 3.2 ----
+
+/// (B, H, W, C) -> (B H/w W/w, w w, C): squares of `window` pixels, image by image and row by row. dx = window_reverse(dy).
+Tensor window_partition(const Tensor& x, std::int64_t window);
+/// The inverse: (B H/w W/w, w w, C) -> (B, H, W, C).
+Tensor window_reverse(const Tensor& windows, std::int64_t window, std::int64_t H, std::int64_t W);
 
 // ---- Indexing (ops/index.cu): indices are i32 or i64, range-checked; the index has no gradient ----
 

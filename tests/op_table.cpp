@@ -21,13 +21,18 @@ std::vector<OpRow> dropout_rows();
 std::vector<OpRow> shape_rows();
 std::vector<OpRow> join_rows();
 std::vector<OpRow> index_rows();
+std::vector<OpRow> window_rows();
+std::vector<OpRow> conv_rows();
+std::vector<OpRow> norm_rows();
+std::vector<OpRow> pool_rows();
+std::vector<OpRow> interpolate_rows();
 
 const std::vector<OpRow>& op_table() {
   static const std::vector<OpRow> table = [] {
     std::vector<OpRow> rows;
-    for (auto* family :
-         {binary_rows, unary_rows, gelu_rows, reduction_rows, softmax_rows, layer_norm_rows, matmul_rows, linear_rows,
-          attention_rows, cross_entropy_rows, dropout_rows, shape_rows, join_rows, index_rows}) {
+    for (auto* family : {binary_rows, unary_rows, gelu_rows, reduction_rows, softmax_rows, layer_norm_rows, matmul_rows,
+                         linear_rows, attention_rows, cross_entropy_rows, dropout_rows, shape_rows, join_rows,
+                         index_rows, window_rows, conv_rows, norm_rows, pool_rows, interpolate_rows}) {
       std::ranges::move(family(), std::back_inserter(rows));
     }
     return rows;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "models/vit.h"
+#include "nn/image_layers.h"
 #include "nn/layers.h"
 #include "nn/module.h"
 
@@ -53,8 +54,9 @@ struct Forgetful {
 
 template <class M>
 class Fields : public testing::Test {};
-using AllModules = testing::Types<Linear, LayerNorm, Dropout, DropPath, MultiHeadAttention, Mlp, PatchConvolution,
-                                  PatchEmbed, TransformerBlock, TanhLayer, VisionTransformer>;
+using AllModules =
+    testing::Types<Linear, LayerNorm, Dropout, DropPath, MultiHeadAttention, Mlp, PatchConvolution, PatchEmbed,
+                   TransformerBlock, TanhLayer, VisionTransformer, Conv2d, BatchNorm2d, GroupNorm, MaxPool2d>;
 TYPED_TEST_SUITE(Fields, AllModules);
 
 TYPED_TEST(Fields, ListEveryMember) { EXPECT_EQ(listed_count<TypeParam>(), member_count<TypeParam>()); }

@@ -1,0 +1,59 @@
+// The constructors and forward passes of nn/image_layers.h.
+#include "nn/image_layers.h"
+
+#include <cmath>
+
+namespace vitrine {
+
+Conv2d Conv2d::make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init, Options options) {
+  const auto [stride, padding, groups, with_bias] = options;
+  VT_CHECK(in > 0 && out > 0 && kernel > 0 && groups > 0 && in % groups == 0 && out % groups == 0,
+           "Conv2d: {} -> {} channels with kernel {} in {} groups, expected sizes above 0 and whole groups", in, out,
+           kernel, groups);
+  VT_CHECK(stride >= 1 && padding >= 0, "Conv2d: stride is {} and padding {}, expected at least 1 and 0", stride,
+           padding);
+  const double bound = 1 / std::sqrt(static_cast<double>(in / groups * kernel * kernel));
+  Conv2d layer{.weight = init.uniform({out, in / groups, kernel, kernel}, bound),
+               .bias = std::nullopt,
+               .stride = stride,
+               .padding = padding,
+               .groups = groups};
+  if (with_bias) layer.bias = init.uniform({out}, bound);
+  return layer;
+}
+
+Tensor Conv2d::operator()(const Tensor& x) const {
+  return conv2d(x, for_input(weight, x), for_input(bias, x), stride, padding, groups);
+}
+
+BatchNorm2d BatchNorm2d::make(std::int64_t channels, Initializer& init, double epsilon) {
+  VT_CHECK(channels > 0, "BatchNorm2d: channels are {}, expected more than 0", channels);
+  const DType dtype = init.dtype() == DType::f64 ? DType::f64 : DType::f32;
+  return {.weight = init.constant({channels}, 1),
+          .bias = init.constant({channels}, 0),
+          .running_mean = Buffer(zeros({channels}, dtype)),
+          .running_var = Buffer(ones({channels}, dtype)),
+          .num_batches_tracked = Buffer(zeros({}, DType::i64)),
+          .epsilon = epsilon};
+}
+
+Tensor BatchNorm2d::operator()(const Tensor& x, const Pass& pass) const {
+  if (pass.training) {
+    Tensor count = num_batches_tracked.value();
+    add_into(count, ones({}, DType::i64, count.device()));
+  }
+  return batch_norm(x, weight, bias, {running_mean.value(), running_var.value()}, pass.training, momentum, epsilon);
+}
+
+GroupNorm GroupNorm::make(std::int64_t channels, Initializer& init, std::int64_t groups, double epsilon) {
+  VT_CHECK(groups > 0 && channels > 0 && channels % groups == 0, "GroupNorm: {} channels do not divide into {} groups",
+           channels, groups);
+  return {.weight = init.constant({channels}, 1),
+          .bias = init.constant({channels}, 0),
+          .groups = groups,
+          .epsilon = epsilon};
+}
+
+Tensor GroupNorm::operator()(const Tensor& x) const { return group_norm(x, groups, weight, bias, epsilon); }
+
+}  // namespace vitrine
