@@ -19,7 +19,7 @@ namespace {
 
 struct Options {
   int image_size = 32, images = 2000, rounds = 7;
-  std::vector<std::string> policies = {"",    "rand-m9-mstd0.5-inc1", "original",            "3a", "ra",
+  std::vector<std::string> policies = {"",        "rand-m9-mstd0.5-inc1", "original",           "3a", "ra",
                                        "ta_wide", "autoaugment",          "autoaugment-cifar10"};
 };
 
@@ -74,7 +74,9 @@ int main(int argc, char** argv) {
   Options options;
   app.add_option("--img-size", options.image_size, "side in pixels")->capture_default_str()->check(CLI::Range(8, 1024));
   app.add_option("--images", options.images, "images in a round")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--rounds", options.rounds, "rounds of each policy")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--rounds", options.rounds, "rounds of each policy")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--aa", options.policies, "policies");
   CLI11_PARSE(app, argc, argv);
   try {

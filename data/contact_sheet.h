@@ -15,9 +15,9 @@ struct Tile {
   std::vector<std::string> caption;  // phrases, put on one line where they fit
 };
 
-/// All tiles of a row side by side. Cells are squares with the longest side of all pictures, at least 128 pixels; smaller
-/// pictures are enlarged by a whole factor where that fits. An Error where there is no tile, an empty picture, or more
-/// than max_image_pixels in all.
+/// All tiles of a row side by side. Cells are squares with the longest side of all pictures, at least 128 pixels;
+/// smaller pictures are enlarged by a whole factor where that fits. An Error where there is no tile, an empty
+/// picture, or more than max_image_pixels in all.
 Image contact_sheet(const std::vector<std::vector<Tile>>& rows);
 
 /// The phrases, joined by commas into lines of at most `width` characters; a longer phrase is cut into pieces.

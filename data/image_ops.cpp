@@ -37,7 +37,9 @@ using Histogram = std::array<std::int64_t, 256>;
 
 std::array<Histogram, 3> histograms(const Image& image) {
   std::array<Histogram, 3> counts = {};
-  for (std::size_t i = 0; i < image.pixels.size(); ++i) ++counts[i % 3][image.pixels[i]];
+  for (std::size_t i = 0; i < image.pixels.size(); i += 3) {
+    for (std::size_t c = 0; c < 3; ++c) ++counts[c][image.pixels[i + c]];
+  }
   return counts;
 }
 
@@ -46,7 +48,9 @@ template <class Make>
 Image mapped_by_histogram(Image image, Make&& make) {
   const std::array<Histogram, 3> counts = histograms(image);
   const std::array<Table, 3> tables = {make(counts[0]), make(counts[1]), make(counts[2])};
-  for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = tables[i % 3][image.pixels[i]];
+  for (std::size_t i = 0; i < image.pixels.size(); i += 3) {
+    for (std::size_t c = 0; c < 3; ++c) image.pixels[i + c] = tables[c][image.pixels[i + c]];
+  }
   return image;
 }
 
@@ -121,18 +125,23 @@ struct Box1D {
   }
 };
 
-/// Blurs `count` values that lie `stride` apart, `passes` times; `copy` is room for them.
-void blur_line(std::uint8_t* line, std::ptrdiff_t stride, int count, const Box1D& box, int passes,
-               std::vector<std::uint8_t>& copy) {
-  const auto at = [&](int i) -> std::uint32_t { return copy[static_cast<std::size_t>(std::clamp(i, 0, count - 1))]; };
+/// Blurs `count` values that lie `stride` apart, `passes` times. `line` is room for them and for the border, which is
+/// repeated whole + 1 times at either end.
+void blur_line(std::uint8_t* values, std::ptrdiff_t stride, int count, Box1D box, int passes,
+               std::vector<std::uint8_t>& line) {
+  const int margin = box.whole + 1;
+  line.resize(static_cast<std::size_t>(count + 2 * margin));
+  std::uint8_t* const first = line.data() + margin;
   for (int pass = 0; pass < passes; ++pass) {
-    for (int i = 0; i < count; ++i) copy[static_cast<std::size_t>(i)] = line[i * stride];
-    std::uint32_t sum = 0;  // of the values whole weights apply to
-    for (int i = -box.whole; i <= box.whole; ++i) sum += at(i);
+    for (int i = 0; i < count; ++i) first[i] = values[i * stride];
+    std::fill_n(line.data(), margin, first[0]);
+    std::fill_n(first + count, margin, first[count - 1]);
+    std::uint32_t sum = 0;  // of the values that have the inner weight
+    for (int i = -box.whole; i <= box.whole; ++i) sum += first[i];
     for (int i = 0; i < count; ++i) {
-      const std::uint32_t edges = at(i - box.whole - 1) + at(i + box.whole + 1);
-      line[i * stride] = static_cast<std::uint8_t>((sum * box.inner + edges * box.outer + (1u << 23)) >> 24);
-      sum += at(i + box.whole + 1) - at(i - box.whole);
+      const std::uint32_t next = first[i + margin], edges = first[i - margin] + next;
+      values[i * stride] = static_cast<std::uint8_t>((sum * box.inner + edges * box.outer + (1u << 23)) >> 24);
+      sum += next - first[i - box.whole];
     }
   }
 }
@@ -196,11 +205,11 @@ Image gaussian_blur(Image image, double radius) {
   if (radius == 0 || image.pixels.empty()) return image;
   const int passes = 3;
   const Box1D box(static_cast<float>(radius), passes);
-  std::vector<std::uint8_t> copy(static_cast<std::size_t>(std::max(image.width, image.height)));
+  std::vector<std::uint8_t> line;
   for (int c = 0; c < 3; ++c) {
-    for (int y = 0; y < image.height; ++y) blur_line(image.at(y, 0) + c, 3, image.width, box, passes, copy);
+    for (int y = 0; y < image.height; ++y) blur_line(image.at(y, 0) + c, 3, image.width, box, passes, line);
     const std::ptrdiff_t row = 3 * static_cast<std::ptrdiff_t>(image.width);
-    for (int x = 0; x < image.width; ++x) blur_line(image.at(0, x) + c, row, image.height, box, passes, copy);
+    for (int x = 0; x < image.width; ++x) blur_line(image.at(0, x) + c, row, image.height, box, passes, line);
   }
   return image;
 }

@@ -123,8 +123,8 @@ Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
     std::int64_t index = current.order ? (*current.order)[static_cast<std::size_t>(first + i)] : first + i;
     const Sample sample = read_sample(index, current);
     const std::int64_t repeat = (first + i) % options.repeats;  // of an image, which draws anew each time
-    const std::uint64_t stream = static_cast<std::uint64_t>(current.epoch) << 32 |
-                                 static_cast<std::uint64_t>(index + repeat * dataset->size());
+    const std::uint64_t stream =
+        static_cast<std::uint64_t>(current.epoch) << 32 | static_cast<std::uint64_t>(index + repeat * dataset->size());
     RandomSequence random(options.seed, Purpose::augmentation, stream);
     try {
       transform.apply(sample.image, random, image);

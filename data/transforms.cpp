@@ -38,8 +38,7 @@ Image with_shorter_side(const Image& image, int size, Interpolation interpolatio
   return resize_shorter_side(image, size, interpolation);
 }
 
-Image padded_crop(const TrainTransform& transform, const Image& image, RandomSequence& random,
-                  TransformRecord& drawn) {
+Image padded_crop(const TrainTransform& transform, const Image& image, RandomSequence& random, TransformRecord& drawn) {
   const int size = transform.image_size, border = transform.padding;
   Image padded = with_shorter_side(image, size, drawn.interpolation);
   if (border > 0) padded = pad(padded, border, transform.padding_mode);

@@ -1,4 +1,5 @@
-// Tests of what surrounds the policies: their place in the training transform, repeated augmentation, and the recipe's words.
+// Tests of what surrounds the policies: their place in the training transform, repeated augmentation, and the
+// recipe's words.
 #include <gtest/gtest.h>
 
 #include <algorithm>

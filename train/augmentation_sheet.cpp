@@ -84,7 +84,8 @@ std::vector<std::string> phrases_of(const TrainTransform& transform, const Trans
   if (transform.crop == TrainTransform::Crop::resized) {
     phrases.push_back(fmt::format("box {}x{} at {},{}", box.width, box.height, box.left, box.top));
   }
-  if (transform.crop == TrainTransform::Crop::padded) phrases.push_back(fmt::format("crop at {},{}", box.left, box.top));
+  if (transform.crop == TrainTransform::Crop::padded)
+    phrases.push_back(fmt::format("crop at {},{}", box.left, box.top));
   if (transform.random_interpolation) {
     phrases.emplace_back(record.interpolation == Interpolation::bilinear ? "bilinear" : "bicubic");
   }
@@ -113,8 +114,8 @@ Image augmentation_sheet(const Recipe& recipe, const PretrainedConfig& preproces
     Column column = make_column(recipe, transform, pictures, number);
     if (mixing && pictures.size() % 2 == 0) mix_column(*mixing, recipe.seed, column);
     for (std::size_t i = 0; i < pictures.size(); ++i) {
-      rows[i].push_back({picture_of(column.batch, static_cast<std::int64_t>(i), transform.normalization),
-                         column.phrases[i]});
+      rows[i].push_back(
+          {picture_of(column.batch, static_cast<std::int64_t>(i), transform.normalization), column.phrases[i]});
     }
   }
   return contact_sheet(rows);

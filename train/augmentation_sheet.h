@@ -16,8 +16,8 @@ struct NamedPicture {
 };
 
 /// One row for each picture: the picture itself, then `versions` of it as training would see them in its first epochs
-/// with this seed, if these pictures were the data set. Mixup and CutMix take each column for a batch, and so need an even
-/// number of pictures; with an odd one, they are left out.
+/// with this seed, if these pictures were the data set. Mixup and CutMix take each column for a batch, and so need an
+/// even number of pictures; with an odd one, they are left out.
 Image augmentation_sheet(const Recipe& recipe, const PretrainedConfig& preprocessing,
                          const std::vector<NamedPicture>& pictures, int versions);
 

@@ -86,7 +86,8 @@ Fields augmentation_fields() {
       {"ratio", &Recipe::ratio, list_of({2}, "two numbers above 0", positive), "width / height (train-crop resized)"},
       {"hflip", &Recipe::hflip, probability(), "probability of mirroring left to right"},
       {"aa", &Recipe::aa, any("a policy"),
-       "augmentation policy: rand-m9-mstd0.5-inc1 (RandAugment; also -nN, -pX, -mmaxN), original, v0 (AutoAugment), 3a; "
+       "augmentation policy: rand-m9-mstd0.5-inc1 (RandAugment; also -nN, -pX, -mmaxN), original, v0 (AutoAugment), "
+       "3a; "
        "torchvision's ra, ta_wide, autoaugment, autoaugment-cifar10; empty = none"},
       {"aug-repeats", &Recipe::aug_repeats, whole(0),
        "times in a row that an image comes in an epoch, which is no longer for it, on one process too; 0, 1 = once"},
@@ -94,7 +95,8 @@ Fields augmentation_fields() {
        list_of({1, 3}, "one number or three of at least 0", [](double x) { return x >= 0; }),
        "strength of brightness, contrast and saturation changes; off beside a policy other than 3a"},
       {"reprob", &Recipe::reprob, probability(), "probability of random erasing"},
-      {"remode", &Recipe::remode, one_of({"const", "rand", "pixel"}), "what is put where an image is erased: 0, one normal number per channel, one per value"},
+      {"remode", &Recipe::remode, one_of({"const", "rand", "pixel"}),
+       "what is put where an image is erased: 0, one normal number per channel, one per value"},
       {"recount", &Recipe::recount, whole(1), "boxes erased at most, which share the area"},
       {"mixup", &Recipe::mixup, at_least(0), "alpha of mixup; 0 = off"},
       {"cutmix", &Recipe::cutmix, at_least(0), "alpha of CutMix; 0 = off"},
