@@ -10,7 +10,7 @@
 
 namespace vitrine {
 
-inline constexpr int glyph_width = 6, glyph_height = 9;  // with the space to the next one
+inline constexpr int glyph_width = 6, glyph_height = 10;  // with the space to the next one
 
 /// Writes one line whose upper left corner is at (top, left); small letters become capitals, unknown signs a box. What
 /// lies outside the image is left out.

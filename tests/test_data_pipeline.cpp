@@ -3,12 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <map>
 #include <set>
 
+#include "data/contact_sheet.h"
+#include "data/font.h"
 #include "data/image_ops.h"
 #include "data/loader.h"
 #include "tests/data_fixtures.h"
+#include "train/augmentation_sheet.h"
 #include "train/setup.h"
 
 namespace vitrine::testing {
@@ -86,7 +91,7 @@ TEST(TrainTransform, APolicySilencesColorJitterUnlessItIsThreeAugment) {
       TransformRecord record;
       transformed(transform, source, stream, &record);
       if (record.steps.size() >= 3) ++count;
-      if (name == "3a") EXPECT_EQ(record.steps.size(), 4u);
+      EXPECT_EQ(record.steps.size(), name == "3a" ? 4u : name.empty() ? 3u : 2u);
     }
     return count;
   };
@@ -189,6 +194,71 @@ TEST(AugmentationRecipe, MistakesNameTheFlag) {
   expect_parts(message("aug-repeats: 101"), {"--aug-repeats", "101"});
   expect_parts(message("aug-repeats: -1"), {"aug-repeats", "-1"});
   expect_parts(message("interpolation: nearest"), {"interpolation", "bilinear, bicubic, random"});
+}
+
+// ---- The contact sheet ----
+
+TEST(ContactSheet, WrapsPhrasesIntoLines) {
+  EXPECT_EQ(wrapped({"flip", "rotate -27", "equalize"}, 17),
+            (std::vector<std::string>{"flip, rotate -27", "equalize"}));
+  EXPECT_EQ(wrapped({"abcdefgh"}, 3), (std::vector<std::string>{"abc", "def", "gh"}));
+  EXPECT_TRUE(wrapped({}, 10).empty());
+}
+
+TEST(ContactSheet, EnlargesPicturesAndWritesBelowThem) {
+  const Image picture = noise_image(64, 32);
+  const Image sheet = contact_sheet({{{picture, {"I"}}, {picture, {"I", "flip"}}}});
+  EXPECT_EQ(sheet.width, 8 + 2 * (128 + 8));
+  EXPECT_EQ(sheet.height, 8 + 128 + 4 + glyph_height + 8);
+  for (int y = 0; y < 128; ++y) {
+    for (int x = 0; x < 64; ++x) {  // twice its size, in the middle of its cell
+      ASSERT_EQ(std::memcmp(sheet.at(8 + y, 8 + 32 + x), picture.at(y / 2, x / 2), 3), 0) << y << ' ' << x;
+    }
+  }
+  std::string letter;  // the capital I
+  for (int y = 0; y < 7; ++y) {
+    for (int x = 0; x < 5; ++x) letter += sheet.at(8 + 128 + 4 + y, 8 + x)[0] < 128 ? '#' : '.';
+  }
+  EXPECT_EQ(letter,
+            ".###."
+            "..#.."
+            "..#.."
+            "..#.."
+            "..#.."
+            "..#.."
+            ".###.");
+  expect_parts(error_of([] { contact_sheet({}); }), {"no pictures"});
+  expect_parts(error_of([] { contact_sheet({{{Image(0, 3), {}}}}); }), {"3 x 0 pixels"});
+}
+
+TEST(ContactSheet, ShowsWhatTheTransformMakes) {
+  const Recipe recipe = parse_recipe("aa: rand-m9-p1\nreprob: 1\ncutmix: 1\n", "r.yaml");
+  PretrainedConfig config;
+  config.input_size = {3, 32, 32};
+  const TrainTransform transform = train_transform(recipe, config);
+  const std::vector<NamedPicture> pictures = {{"first.png", noise_image(32, 32, 1)},
+                                              {"second.png", noise_image(32, 32, 2)}};
+  const Image alone = augmentation_sheet(recipe, config, {pictures[0]}, 2);
+  // Below the tile stands what was drawn; in it, the floats of the loader's sample 0 in epoch 1 as bytes.
+  TransformRecord record;
+  std::vector<float> values(3 * 32 * 32);
+  RandomSequence random(recipe.seed, Purpose::augmentation, std::uint64_t{1} << 32);
+  transform(pictures[0].image, random, values.data(), &record);
+  EXPECT_EQ(phrases_of(transform, record).size(), 1 + (record.flip ? 1u : 0u) + 2 + record.erased.size());
+  for (int y = 0; y < 32; ++y) {
+    for (int x = 0; x < 32; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        const double value = values[static_cast<std::size_t>((c * 32 + y) * 32 + x)] * 0.5 + 0.5;
+        const double expected = std::clamp(255 * value, 0.0, 255.0);
+        const int found = alone.at(8 + 4 * y + 1, 8 + 2 * 136 + 4 * x + 2)[c];
+        ASSERT_TRUE(std::abs(found - expected) <= 0.51) << y << ' ' << x << ' ' << c;
+      }
+    }
+  }
+  const Image both = augmentation_sheet(recipe, config, pictures, 2);
+  EXPECT_EQ(both.width, alone.width);
+  const auto second_version = [](const Image& sheet) { return crop(sheet, {8, 8 + 2 * 136, 128, 128}).pixels; };
+  EXPECT_NE(second_version(alone), second_version(both)) << "two pictures are mixed, one cannot be";
 }
 
 }  // namespace
