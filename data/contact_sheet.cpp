@@ -58,7 +58,7 @@ std::vector<std::string> wrapped(const std::vector<std::string>& phrases, int wi
 Image contact_sheet(const std::vector<std::vector<Tile>>& rows) {
   const int longest = longest_side(rows);
   const int side = longest * ((least_side + longest - 1) / longest);
-  const int characters = (side + glyph_width - 1) / glyph_width;
+  const int characters = (side + 1) / glyph_width;  // the last one needs no space behind it
   std::size_t columns = 0;
   std::int64_t height = gap;
   std::vector<int> heights;  // of the rows
