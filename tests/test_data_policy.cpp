@@ -118,7 +118,8 @@ TEST(AugmentPolicy, MagnitudesVaryByTheirDeviationAndStayInBounds) {
   expect_share(static_cast<std::size_t>(bounded), count, 0.02275, "beyond two deviations");
 
   double largest = 0, smallest = 10;
-  for (const double degrees : draw_many("rand-m8-mstd101", 20000).amounts.at(ImageOp::rotate)) {
+  const Drawn uniform = draw_many("rand-m8-mstd101", 20000);
+  for (const double degrees : uniform.amounts.at(ImageOp::rotate)) {
     largest = std::max(largest, std::abs(degrees) / 3);
     smallest = std::min(smallest, std::abs(degrees) / 3);
   }
