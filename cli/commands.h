@@ -25,6 +25,7 @@ class UsageError : public Error {
 void add_train(CLI::App& program, int& exit_code);
 void add_eval(CLI::App& program, int& exit_code);
 void add_predict(CLI::App& program, int& exit_code);
+void add_augment(CLI::App& program, int& exit_code);
 void add_summary(CLI::App& program, int& exit_code);
 void add_list_models(CLI::App& program, int& exit_code);
 void add_gradcheck(CLI::App& program, int& exit_code);

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "data/blend.h"
 #include "data/transforms.h"
 #include "tensor/error.h"
 
@@ -13,31 +14,6 @@ namespace {
 
 /// Rounds halves to the even neighbour, as Python does.
 int rounded(double value) { return static_cast<int>(std::nearbyint(value)); }
-
-/// first + factor * (second - first), cut to a byte towards zero: Pillow's Image.blend, with `second` the image itself.
-class Blend {
- public:
-  /// The products are kept in a table so that each is rounded by itself, as in Pillow, on every processor: fused with the
-  /// sum, as compilers like to do, they give other bytes here and there.
-  explicit Blend(double factor) {
-    for (int i = 0; i < 511; ++i)
-      product_[static_cast<std::size_t>(i)] = static_cast<float>(factor) * static_cast<float>(i - 255);
-  }
-  std::uint8_t operator()(int first, int second) const {
-    const float value = static_cast<float>(first) + product_[static_cast<std::size_t>(second - first + 255)];
-    return static_cast<std::uint8_t>(std::clamp(value, 0.0f, 255.0f));
-  }
-
- private:
-  std::array<float, 511> product_;  // factor * -255 ... factor * 255
-};
-
-/// ITU-R 601 luma, in 16-bit fixed point and rounded: Pillow's convert("L").
-int luma(const std::uint8_t* rgb) { return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16; }
-
-double jitter_factor(double strength, RandomSequence& random) {
-  return random.uniform(std::max(0.0, 1 - strength), 1 + strength);
-}
 
 /// Standard normal numbers in bulk: four from every block of random bits (Box-Muller).
 class NormalSource {
@@ -156,18 +132,7 @@ Image adjust_saturation(Image image, double factor) {
 }
 
 Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence& random) {
-  std::array<int, 3> order = {0, 1, 2};
-  for (std::size_t i = 2; i > 0; --i) {
-    std::swap(order[i], order[static_cast<std::size_t>(random.integer(static_cast<std::int64_t>(i) + 1))]);
-  }
-  const double brightness = jitter_factor(jitter.brightness, random);
-  const double contrast = jitter_factor(jitter.contrast, random);
-  const double saturation = jitter_factor(jitter.saturation, random);
-  for (const int step : order) {
-    if (step == 0 && jitter.brightness > 0) image = adjust_brightness(std::move(image), brightness);
-    if (step == 1 && jitter.contrast > 0) image = adjust_contrast(std::move(image), contrast);
-    if (step == 2 && jitter.saturation > 0) image = adjust_saturation(std::move(image), saturation);
-  }
+  for (const AugmentStep& step : draw_color_jitter(jitter, random)) image = apply(std::move(image), step);
   return image;
 }
 
@@ -199,7 +164,8 @@ RandomErasing::Mode erasing_mode_from_name(std::string_view name) {
   throw Error(fmt::format("random erasing: mode \"{}\", expected const, rand or pixel", name));
 }
 
-void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values) {
+void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values,
+                  std::vector<Box>* erased) {
   if (!random.chance(erasing.probability)) return;
   const auto boxes = static_cast<int>(1 + random.integer(erasing.count));
   const double image_area = static_cast<double>(height) * width;
@@ -211,7 +177,9 @@ void random_erase(const RandomErasing& erasing, int height, int width, RandomSeq
       if (box_height >= height || box_width >= width) continue;
       const int top = static_cast<int>(random.integer(height - box_height + 1));
       const int left = static_cast<int>(random.integer(width - box_width + 1));
-      erase_box(erasing.mode, {top, left, box_height, box_width}, height, width, random, values);
+      const Box box{top, left, box_height, box_width};
+      erase_box(erasing.mode, box, height, width, random, values);
+      if (erased) erased->push_back(box);
       break;
     }
   }

@@ -58,6 +58,7 @@ struct Loader::State {
   std::map<std::int64_t, std::string> bad;  // index of a sample that could not be read, and why
   std::vector<std::jthread> workers;        // last: they end before the rest goes
 
+  std::int64_t samples() const { return samples_per_epoch(dataset->size(), options.repeats); }  // of an epoch
   std::int64_t batches_per_epoch() const;
   bool abandoned(const Plan& current) const;
   void note_bad_sample(std::int64_t index, const std::string& reason);
@@ -68,7 +69,7 @@ struct Loader::State {
 };
 
 std::int64_t Loader::State::batches_per_epoch() const {
-  const std::int64_t size = dataset->size(), batch_size = options.batch_size;
+  const std::int64_t size = samples(), batch_size = options.batch_size;
   return options.drop_last ? size / batch_size : (size + batch_size - 1) / batch_size;
 }
 
@@ -109,7 +110,7 @@ Sample Loader::State::read_sample(std::int64_t& index, const Plan& current) {
 
 Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
   const std::int64_t first = number * options.batch_size;
-  const std::int64_t count = std::min(options.batch_size, dataset->size() - first);
+  const std::int64_t count = std::min(options.batch_size, samples() - first);
   const std::int64_t side = transform.image_size;
   Batch batch;
   batch.epoch = current.epoch;
@@ -121,7 +122,9 @@ Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
   for (std::int64_t i = 0; i < count; ++i, image += 3 * side * side) {
     std::int64_t index = current.order ? (*current.order)[static_cast<std::size_t>(first + i)] : first + i;
     const Sample sample = read_sample(index, current);
-    const std::uint64_t stream = static_cast<std::uint64_t>(current.epoch) << 32 | static_cast<std::uint64_t>(index);
+    const std::int64_t repeat = (first + i) % options.repeats;  // of an image, which draws anew each time
+    const std::uint64_t stream =
+        static_cast<std::uint64_t>(current.epoch) << 32 | static_cast<std::uint64_t>(index + repeat * dataset->size());
     RandomSequence random(options.seed, Purpose::augmentation, stream);
     try {
       transform.apply(sample.image, random, image);
@@ -168,13 +171,17 @@ Loader::Loader(DatasetPtr dataset, Transform transform, LoaderOptions options)
   VT_CHECK(checked.batch_size >= 1, "loader: batch size is {}, expected 1 or more", checked.batch_size);
   VT_CHECK(checked.workers >= 0 && checked.workers <= 1024, "loader: {} workers, expected 0 to 1024", checked.workers);
   VT_CHECK(checked.prefetch >= 1, "loader: prefetch is {}, expected 1 or more", checked.prefetch);
+  VT_CHECK(checked.shuffle || checked.repeats == 1, "loader: {} repeats without shuffling, expected 1",
+           checked.repeats);
+  VT_CHECK(checked.repeats >= 1 && checked.repeats <= 100, "loader: {} repeats of each image, expected 1 to 100",
+           checked.repeats);
   VT_CHECK(checked.bad_samples_allowed >= 0, "loader: {} bad samples allowed, expected 0 or more",
            checked.bad_samples_allowed);
   VT_CHECK(state_->batches_per_epoch() > 0, "loader: batch size is {}, expected at most the {} samples of the dataset",
-           checked.batch_size, state_->dataset->size());
+           checked.batch_size, state_->samples());
   if (checked.mixing) {
     checked.mixing->check();
-    const std::int64_t last = checked.drop_last ? 0 : state_->dataset->size() % checked.batch_size;
+    const std::int64_t last = checked.drop_last ? 0 : state_->samples() % checked.batch_size;
     VT_CHECK(!checked.mixing->mixes(0) || (checked.batch_size % 2 == 0 && last % 2 == 0),
              "loader: batch size is {} (the last batch: {}), expected even numbers for mixup and cutmix",
              checked.batch_size, last == 0 ? checked.batch_size : last);
@@ -200,10 +207,11 @@ void Loader::start(std::int64_t epoch, std::int64_t first_batch) {
   VT_CHECK(epoch >= 0 && first_batch >= 0 && first_batch <= batches,
            "loader: cannot start epoch {} at batch {}, expected epoch >= 0 and batch 0 to {}", epoch, first_batch,
            batches);
+  const LoaderOptions& options = state_->options;
   std::shared_ptr<const std::vector<std::int64_t>> order;
-  if (state_->options.shuffle) {
+  if (options.shuffle) {
     order = std::make_shared<const std::vector<std::int64_t>>(
-        epoch_order(state_->dataset->size(), state_->options.seed, epoch));
+        repeated_order(epoch_order(state_->dataset->size(), options.seed, epoch), options.repeats));
   }
   {
     const std::lock_guard lock(state_->mutex);

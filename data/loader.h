@@ -4,8 +4,8 @@
 //   for (Batch& batch : loader.epoch(0)) step(batch.images, batch.labels);
 //   for (Batch& batch : loader.epoch(3, 40)) ...      // goes on from batch 40 of epoch 3
 //
-// The order of an epoch depends on (seed, epoch), a sample's augmentation on (seed, epoch, sample), the
-// mixing on (seed, epoch, number of the batch). Leaving the loop early is fine.
+// The order of an epoch depends on (seed, epoch), a sample's augmentation on (seed, epoch, sample, which of its
+// repeats), the mixing on (seed, epoch, number of the batch). Leaving the loop early is fine.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include "data/batch.h"
 #include "data/dataset.h"
 #include "data/mixing.h"
+#include "data/repeat.h"
 #include "data/transforms.h"
 
 namespace vitrine {
@@ -28,6 +29,7 @@ struct LoaderOptions {
   int prefetch = 4;                   // batches that are ready or in the making, at most
   bool shuffle = true;                // else the dataset's order
   bool drop_last = true;              // leave out the last batch where it would be smaller
+  int repeats = 1;                    // repeated augmentation: see repeated_order
   std::optional<Mixing> mixing = {};  // fills Batch::targets
   /// Samples that cannot be read: up to so many different ones are replaced by the next sample that can, and
   /// listed in bad_samples(); one more is an Error. 0: the first is an Error.

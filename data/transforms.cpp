@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 
+#include "data/image_ops.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -36,29 +38,49 @@ Image with_shorter_side(const Image& image, int size, Interpolation interpolatio
   return resize_shorter_side(image, size, interpolation);
 }
 
-Image padded_crop(const TrainTransform& transform, const Image& image, RandomSequence& random) {
-  Image padded = with_shorter_side(image, transform.image_size, transform.interpolation);
-  if (transform.padding > 0) padded = pad(padded, transform.padding, transform.padding_mode);
-  const int size = transform.image_size;
+Image padded_crop(const TrainTransform& transform, const Image& image, RandomSequence& random, TransformRecord& drawn) {
+  const int size = transform.image_size, border = transform.padding;
+  Image padded = with_shorter_side(image, size, drawn.interpolation);
+  if (border > 0) padded = pad(padded, border, transform.padding_mode);
   const int top = static_cast<int>(random.integer(padded.height - size + 1));
   const int left = static_cast<int>(random.integer(padded.width - size + 1));
+  drawn.box = {top - border, left - border, size, size};
   return crop(padded, {top, left, size, size});
 }
 
-Image cropped(const TrainTransform& transform, const Image& image, RandomSequence& random) {
+/// The crop of the image with the interpolation that was drawn.
+Image cropped(const TrainTransform& transform, const Image& image, RandomSequence& random, TransformRecord& drawn) {
   const int size = transform.image_size;
   switch (transform.crop) {
     case TrainTransform::Crop::padded:
-      return padded_crop(transform, image, random);
-    case TrainTransform::Crop::resized: {
-      const Box box = random_resized_crop_box(image.height, image.width, transform.scale, transform.ratio, random);
-      return resized_crop(image, box, size, size, transform.interpolation);
-    }
+      return padded_crop(transform, image, random, drawn);
+    case TrainTransform::Crop::resized:
+      drawn.box = random_resized_crop_box(image.height, image.width, transform.scale, transform.ratio, random);
+      return resized_crop(image, drawn.box, size, size, drawn.interpolation);
     case TrainTransform::Crop::center:
       break;
   }
-  const Image resized = with_shorter_side(image, size, transform.interpolation);
-  return crop(resized, center_box(resized.height, resized.width, size));
+  const Image resized = with_shorter_side(image, size, drawn.interpolation);
+  drawn.box = center_box(resized.height, resized.width, size);
+  return crop(resized, drawn.box);
+}
+
+/// What the policy and the colour jitter do to the square image.
+std::vector<AugmentStep> draw_steps(const TrainTransform& transform, RandomSequence& random) {
+  AugmentSurroundings surroundings{.height = transform.image_size,
+                                   .width = transform.image_size,
+                                   .random_resampling = transform.random_interpolation};
+  const bool bilinear = transform.interpolation == Interpolation::bilinear;
+  surroundings.resampling = bilinear ? Resampling::bilinear : Resampling::bicubic;
+  for (std::size_t c = 0; c < 3; ++c) {
+    const double mean = std::nearbyint(255.0 * static_cast<double>(transform.normalization.mean[c]));
+    surroundings.fill[c] = static_cast<std::uint8_t>(std::clamp(mean, 0.0, 255.0));
+  }
+  std::vector<AugmentStep> steps = transform.policy.draw(surroundings, random);
+  if (transform.color_jitter.active() && (transform.policy.empty() || transform.policy.keeps_color_jitter())) {
+    std::ranges::copy(draw_color_jitter(transform.color_jitter, random), std::back_inserter(steps));
+  }
+  return steps;
 }
 
 }  // namespace
@@ -83,12 +105,21 @@ void TrainTransform::check() const {
   check_positive(erasing.aspect, "erasing aspect");
 }
 
-void TrainTransform::operator()(const Image& image, RandomSequence& random, float* output) const {
-  Image square = cropped(*this, image, random);
-  const bool flip = random.chance(horizontal_flip);
-  if (color_jitter.active()) square = apply_color_jitter(std::move(square), color_jitter, random);
-  normalize(square, normalization, flip, output);
-  if (erasing.probability > 0) random_erase(erasing, image_size, image_size, random, output);
+void TrainTransform::operator()(const Image& image, RandomSequence& random, float* output,
+                                TransformRecord* record) const {
+  TransformRecord drawn{.interpolation = interpolation};
+  if (random_interpolation) {
+    drawn.interpolation = random.chance(0.5) ? Interpolation::bilinear : Interpolation::bicubic;
+  }
+  Image square = cropped(*this, image, random, drawn);
+  drawn.flip = random.chance(horizontal_flip);
+  drawn.steps = draw_steps(*this, random);
+  // The order of timm and torchvision: steps see the mirrored image. Without any, normalize mirrors for nothing.
+  if (drawn.flip && !drawn.steps.empty()) square = mirror(std::move(square));
+  for (const AugmentStep& step : drawn.steps) square = apply(std::move(square), step);
+  normalize(square, normalization, drawn.flip && drawn.steps.empty(), output);
+  if (erasing.probability > 0) random_erase(erasing, image_size, image_size, random, output, &drawn.erased);
+  if (record) *record = std::move(drawn);
 }
 
 void EvalTransform::check() const {

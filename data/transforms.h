@@ -6,16 +6,18 @@
 //   RandomSequence random(seed, Purpose::augmentation, stream);
 //   train(image, random, pixels.data());            // (3, H, W)
 //
-// The steps have the order and the meaning of timm and torchvision: crop, flip, colour jitter, normalise,
-// erase.
+// The steps have the order and the meaning of timm and torchvision: crop, flip, augmentation policy, colour
+// jitter, normalise, erase.
 #pragma once
 
 #include <array>
 #include <functional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "data/image.h"
+#include "data/policy.h"
 #include "data/resize.h"
 #include "tensor/philox.h"
 
@@ -59,6 +61,16 @@ struct RandomErasing {
 /// "const", "rand", "pixel"; throws and lists these for anything else.
 RandomErasing::Mode erasing_mode_from_name(std::string_view name);
 
+/// What a TrainTransform drew for one image: for people to look at.
+struct TransformRecord {
+  /// Taken from the image, or with Crop::padded and center from the resized one, where it may begin below 0.
+  Box box = {};
+  Interpolation interpolation = Interpolation::bicubic;
+  bool flip = false;
+  std::vector<AugmentStep> steps = {};  // of the policy and the colour jitter
+  std::vector<Box> erased = {};
+};
+
 /// For training.
 struct TrainTransform {
   enum class Crop {
@@ -76,15 +88,17 @@ struct TrainTransform {
   Range scale = {0.08, 1.0};
   Range ratio = {3.0 / 4.0, 4.0 / 3.0};
   Interpolation interpolation = Interpolation::bicubic;
-  double horizontal_flip = 0.5;  // probability
-  ColorJitter color_jitter = {};
+  bool random_interpolation = false;  // instead: bilinear or bicubic, drawn for each image
+  double horizontal_flip = 0.5;       // probability
+  AugmentPolicy policy = {};
+  ColorJitter color_jitter = {};  // inactive beside a policy, unless that keeps it (3-Augment)
   Normalization normalization = {};
   RandomErasing erasing = {};
 
   /// Throws an Error that names the field whose value is out of range.
   void check() const;
-  /// Fills `output` (3, image_size, image_size). All randomness comes from `random`.
-  void operator()(const Image& image, RandomSequence& random, float* output) const;
+  /// Fills `output` (3, image_size, image_size). All randomness comes from `random`; `record` learns what was drawn.
+  void operator()(const Image& image, RandomSequence& random, float* output, TransformRecord* record = nullptr) const;
 };
 
 /// For evaluation: shorter side to floor(image_size / crop_fraction), then the middle square of image_size.
@@ -120,7 +134,8 @@ Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence&
 /// (H, W, 3) bytes to (3, H, W) floats, mirrored left to right if `flip`.
 void normalize(const Image& image, const Normalization& normalization, bool flip, float* output);
 
-/// In place on (3, height, width) floats.
-void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values);
+/// In place on (3, height, width) floats. The boxes are added to `erased`.
+void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values,
+                  std::vector<Box>* erased = nullptr);
 
 }  // namespace vitrine

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <set>
 
+#include "data/policy.h"
 #include "train/file.h"
 
 namespace vitrine {
@@ -200,6 +201,19 @@ std::string to_yaml(const Recipe& recipe) {
   return std::string(out.c_str()) + "\n";
 }
 
+void check_augmentation(const Recipe& recipe) {
+  try {
+    AugmentPolicy::parse(recipe.aa);
+  } catch (const Error& error) {
+    throw Error(fmt::format("--aa: {}", error.what()));
+  }
+  VT_CHECK(recipe.aug_repeats <= 100, "--aug-repeats: is {}, expected 0 to 100", recipe.aug_repeats);
+  VT_CHECK(recipe.scale[0] <= recipe.scale[1], "--scale: is {} {}, expected the smaller number first", recipe.scale[0],
+           recipe.scale[1]);
+  VT_CHECK(recipe.ratio[0] <= recipe.ratio[1], "--ratio: is {} {}, expected the smaller number first", recipe.ratio[0],
+           recipe.ratio[1]);
+}
+
 void check_recipe(const Recipe& recipe) {
   VT_CHECK(recipe.dataset == "shapes" || !recipe.data_dir.empty(),
            "--data-dir: is not given, expected a folder with images (or --dataset shapes)");
@@ -208,10 +222,7 @@ void check_recipe(const Recipe& recipe) {
   const bool mixes = recipe.mixup > 0 || recipe.cutmix > 0;
   VT_CHECK(!mixes || recipe.batch_size % 2 == 0, "--batch-size: is {}, expected an even number with mixup or cutmix",
            recipe.batch_size);
-  VT_CHECK(recipe.scale[0] <= recipe.scale[1], "--scale: is {} {}, expected the smaller number first", recipe.scale[0],
-           recipe.scale[1]);
-  VT_CHECK(recipe.ratio[0] <= recipe.ratio[1], "--ratio: is {} {}, expected the smaller number first", recipe.ratio[0],
-           recipe.ratio[1]);
+  check_augmentation(recipe);
   VT_CHECK(recipe.experiment.find('/') == std::string::npos && recipe.experiment != "." && recipe.experiment != "..",
            "--experiment: is '{}', expected the name of a folder, without '/'", recipe.experiment);
   VT_CHECK(recipe.initial_checkpoint.empty() || recipe.pretrained_path.empty(),

@@ -37,6 +37,8 @@ struct Recipe {
   std::int64_t crop_padding = 4;
   std::vector<double> scale = {0.08, 1.0}, ratio = {0.75, 4.0 / 3.0};
   double hflip = 0.5;
+  std::string aa;
+  std::int64_t aug_repeats = 0;
   std::vector<double> color_jitter = {0};
   double reprob = 0;
   std::string remode = "pixel";
@@ -132,6 +134,9 @@ Recipe parse_recipe(const std::string& text, const std::string& name, Recipe bas
 
 /// What args.yaml holds: every field. Reading it gives the same recipe.
 std::string to_yaml(const Recipe& recipe);
+
+/// Checks the fields of augmentation, such as the name of the policy; part of check_recipe.
+void check_augmentation(const Recipe& recipe);
 
 /// Checks what concerns several fields at once, such as mixup with an odd batch.
 void check_recipe(const Recipe& recipe);

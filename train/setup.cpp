@@ -65,7 +65,8 @@ ModelOptions model_options(const Recipe& recipe, std::int64_t classes) {
 
 PretrainedConfig preprocessing(const Recipe& recipe, const Model& model) {
   PretrainedConfig p = model.pretrained_config();
-  if (!recipe.interpolation.empty()) p.interpolation = recipe.interpolation;
+  const bool random = recipe.interpolation == "random";  // in training alone
+  if (!recipe.interpolation.empty() && !random) p.interpolation = recipe.interpolation;
   if (!recipe.mean.empty()) std::ranges::copy(recipe.mean, p.mean.begin());
   if (!recipe.std.empty()) std::ranges::copy(recipe.std, p.std.begin());
   if (recipe.train_crop != "resized") p.crop_pct = 1;
@@ -83,7 +84,9 @@ TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& pre
           .scale = range_of(recipe.scale),
           .ratio = range_of(recipe.ratio),
           .interpolation = interpolation_from_name(preprocessing.interpolation),
+          .random_interpolation = recipe.interpolation == "random",
           .horizontal_flip = recipe.hflip,
+          .policy = AugmentPolicy::parse(recipe.aa),
           .color_jitter = {jitter.front(), jitter[jitter.size() / 2], jitter.back()},
           .normalization = normalization_of(preprocessing),
           .erasing = {.probability = recipe.reprob,
@@ -102,6 +105,7 @@ LoaderOptions train_loader_options(const Recipe& recipe) {
   LoaderOptions options{.batch_size = recipe.batch_size,
                         .seed = recipe.seed,
                         .workers = static_cast<int>(recipe.workers),
+                        .repeats = static_cast<int>(std::max<std::int64_t>(1, recipe.aug_repeats)),
                         .bad_samples_allowed = recipe.bad_samples};
   if (recipe.mixup > 0 || recipe.cutmix > 0) {
     options.mixing = Mixing{.mixup_alpha = recipe.mixup,

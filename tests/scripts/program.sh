@@ -62,6 +62,16 @@ printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAA
 [[ $(grep -c '%  ' predictions) == 3 ]] || fail "predict: $(cat predictions)"
 refuse 1 "none.png" predict --checkpoint runs/whole none.png
 
+# ---- A contact sheet ----
+"$vitrine" augment grey.png grey.png --aa rand-m9-mstd0.5-inc1 --mixup 0.8 --versions 3 -o sheet.png >log || fail "augment: $(cat log)"
+grep -q '^sheet.png: [0-9]*x[0-9]* pixels, 2 images, 3 versions of each, policy rand' log || fail "augment: $(cat log)"
+[[ $(head -c 4 sheet.png | tail -c 3) == PNG ]] || fail "augment: sheet.png is not a PNG file"
+"$vitrine" augment grey.png --mixup 0.8 -o one.png | grep -q 'need an even number' || fail "augment: mixup of one image"
+refuse 2 'vitrine augment: --aa: augmentation policy "rand-q1": "q1" is not understood' augment grey.png --aa rand-q1
+refuse 2 "vitrine augment: images is required" augment
+refuse 1 "none.png" augment none.png
+refuse 1 "/none/sheet.png" augment grey.png -o /none/sheet.png
+
 # ---- Stopping and going on ----
 # begin NAME ARGUMENT...: starts a run that would take forever, and returns when its first epoch is over. Sets `process`.
 begin() {
