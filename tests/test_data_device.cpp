@@ -159,6 +159,15 @@ TEST_P(DeviceData, EvaluatesTheMiddleInOrder) {
   }
 }
 
+/// More pixels than the kernel has threads in a block, and more classes than it has for an image.
+TEST_P(DeviceData, MakesLargeImagesAndManyClasses) {
+  const DatasetPtr dataset = noise_dataset(5, 20);
+  const LoaderOptions options{.batch_size = 2, .workers = 0, .mixing = Mixing{.mixup_alpha = 0.8}, .classes = 600};
+  Loader expected(dataset, TrainTransform{.image_size = 20}, options);
+  DeviceLoader actual = loader(dataset, TrainTransform{.image_size = 20}, options);
+  expect_same_epoch(actual, expected, 0, 0, 0, "large");
+}
+
 TEST_P(DeviceData, GivesImagesInBf16) {
   const DatasetPtr dataset = noise_dataset(8, 8);
   const LoaderOptions options{.batch_size = 4, .workers = 0, .mixing = Mixing{}};
