@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numbers>
 #include <numeric>
 
 #include "data/blend.h"
@@ -15,12 +14,10 @@ namespace {
 /// Rounds halves to the even neighbour, as Python does.
 int rounded(double value) { return static_cast<int>(std::nearbyint(value)); }
 
-/// Standard normal numbers in bulk: four from every block of random bits (Box-Muller).
+/// The numbers of a stream one after the other: normal_number(random, 0), (random, 1), ...
 class NormalSource {
  public:
-  explicit NormalSource(RandomSequence& random)
-      : random_{random.bits() | static_cast<std::uint64_t>(random.bits()) << 32, Purpose::augmentation,
-                random.bits() | static_cast<std::uint64_t>(random.bits()) << 32} {}
+  explicit NormalSource(const Random& random) : random_(random) {}
 
   float next() {
     if (used_ == 4) refill();
@@ -31,10 +28,9 @@ class NormalSource {
   void refill() {
     const PhiloxBlock block = random_.block(blocks_++);
     for (std::size_t i = 0; i < 4; i += 2) {
-      const float radius = std::sqrt(-2 * std::log((static_cast<float>(block.word[i] >> 8) + 0.5f) * 0x1p-24f));
-      const float angle = 2 * std::numbers::pi_v<float> * static_cast<float>(block.word[i + 1] >> 8) * 0x1p-24f;
-      values_[i] = radius * std::cos(angle);
-      values_[i + 1] = radius * std::sin(angle);
+      const NormalPair pair = normal_pair(block.word[i], block.word[i + 1]);
+      values_[i] = pair.first;
+      values_[i + 1] = pair.second;
     }
     used_ = 0;
   }
@@ -45,8 +41,10 @@ class NormalSource {
   std::size_t used_ = 4;
 };
 
-void erase_box(RandomErasing::Mode mode, Box box, int height, int width, RandomSequence& random, float* values) {
-  NormalSource normal(random);
+/// Noise runs through the box channel by channel, row by row; with one colour, number c fills channel c.
+void erase_box(RandomErasing::Mode mode, const ErasedBox& erased, int height, int width, float* values) {
+  NormalSource normal(erased.noise);
+  const Box& box = erased.box;
   for (int c = 0; c < 3; ++c) {
     const float color = mode == RandomErasing::Mode::color ? normal.next() : 0;
     for (int y = box.top; y < box.top + box.height; ++y) {
@@ -77,6 +75,13 @@ Box random_resized_crop_box(int height, int width, Range scale, Range ratio, Ran
   return {(height - box_height) / 2, (width - box_width) / 2, box_height, box_width};
 }
 
+Box padded_crop_box(const TrainTransform& transform, int height, int width, RandomSequence& random) {
+  const int size = transform.image_size, border = transform.padding;
+  const int top = static_cast<int>(random.integer(height + 2 * border - size + 1)) - border;
+  const int left = static_cast<int>(random.integer(width + 2 * border - size + 1)) - border;
+  return {top, left, size, size};
+}
+
 Box center_box(int height, int width, int size) {
   VT_CHECK(size >= 1 && size <= height && size <= width, "center crop: {} pixels out of {} x {}", size, width, height);
   return {rounded((height - size) / 2.0), rounded((width - size) / 2.0), size, size};
@@ -89,12 +94,11 @@ Image pad(const Image& image, int padding, TrainTransform::Padding mode) {
   VT_CHECK(!reflect || (padding < image.height && padding < image.width),
            "pad: cannot reflect {} pixels of an image of {} x {}", padding, image.width, image.height);
   Image padded(image.height + 2 * padding, image.width + 2 * padding);
-  const auto mirrored = [](int i, int count) { return i < 0 ? -i : i >= count ? 2 * (count - 1) - i : i; };
   for (int y = 0; y < padded.height; ++y) {
     const int source_y = y - padding;
     const bool inside = source_y >= 0 && source_y < image.height;
     if (!inside && !reflect) continue;
-    const int row = mirrored(source_y, image.height);
+    const int row = reflected(source_y, image.height);
     std::memcpy(padded.at(y, padding), image.at(row, 0), 3 * static_cast<std::size_t>(image.width));
     for (int i = 1; reflect && i <= padding; ++i) {
       std::memcpy(padded.at(y, padding - i), image.at(row, i), 3);
@@ -136,14 +140,19 @@ Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence&
   return image;
 }
 
-void normalize(const Image& image, const Normalization& normalization, bool flip, float* output) {
-  VT_CHECK(image.channels == 3, "normalize: the image has {} channels, expected 3", image.channels);
-  std::array<std::array<float, 256>, 3> value;  // of every byte, for every channel
+NormalizedBytes normalized_bytes(const Normalization& normalization) {
+  NormalizedBytes value;
   for (std::size_t c = 0; c < 3; ++c) {
     for (std::size_t byte = 0; byte < 256; ++byte) {
       value[c][byte] = (static_cast<float>(byte) / 255.0f - normalization.mean[c]) / normalization.deviation[c];
     }
   }
+  return value;
+}
+
+void normalize(const Image& image, const Normalization& normalization, bool flip, float* output) {
+  VT_CHECK(image.channels == 3, "normalize: the image has {} channels, expected 3", image.channels);
+  const NormalizedBytes value = normalized_bytes(normalization);
   const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(image.height) * image.width;
   const std::ptrdiff_t step = flip ? -1 : 1;
   for (int y = 0; y < image.height; ++y) {
@@ -164,9 +173,9 @@ RandomErasing::Mode erasing_mode_from_name(std::string_view name) {
   throw Error(fmt::format("random erasing: mode \"{}\", expected const, rand or pixel", name));
 }
 
-void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values,
-                  std::vector<Box>* erased) {
-  if (!random.chance(erasing.probability)) return;
+std::vector<ErasedBox> draw_erasing(const RandomErasing& erasing, int height, int width, RandomSequence& random) {
+  std::vector<ErasedBox> drawn;
+  if (!random.chance(erasing.probability)) return drawn;
   const auto boxes = static_cast<int>(1 + random.integer(erasing.count));
   const double image_area = static_cast<double>(height) * width;
   for (int i = 0; i < boxes; ++i) {
@@ -177,11 +186,23 @@ void random_erase(const RandomErasing& erasing, int height, int width, RandomSeq
       if (box_height >= height || box_width >= width) continue;
       const int top = static_cast<int>(random.integer(height - box_height + 1));
       const int left = static_cast<int>(random.integer(width - box_width + 1));
-      const Box box{top, left, box_height, box_width};
-      erase_box(erasing.mode, box, height, width, random, values);
-      if (erased) erased->push_back(box);
+      const auto two_words = [&random] {
+        const std::uint64_t low = random.bits(), high = random.bits();
+        return low | high << 32;
+      };
+      const std::uint64_t seed = two_words(), stream = two_words();
+      drawn.push_back({{top, left, box_height, box_width}, {seed, Purpose::augmentation, stream}});
       break;
     }
+  }
+  return drawn;
+}
+
+void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values,
+                  std::vector<Box>* erased) {
+  for (const ErasedBox& drawn : draw_erasing(erasing, height, width, random)) {
+    erase_box(erasing.mode, drawn, height, width, values);
+    if (erased) erased->push_back(drawn.box);
   }
 }
 

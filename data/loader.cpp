@@ -6,22 +6,11 @@
 #include <exception>
 #include <map>
 #include <mutex>
-#include <numeric>
 #include <thread>
 
 #include "tensor/error.h"
 
 namespace vitrine {
-
-std::vector<std::int64_t> epoch_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
-  std::iota(order.begin(), order.end(), std::int64_t{0});
-  RandomSequence random(seed, Purpose::shuffle, static_cast<std::uint64_t>(epoch));
-  for (std::int64_t i = size - 1; i > 0; --i) {
-    std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(random.integer(i + 1))]);
-  }
-  return order;
-}
 
 namespace {
 
@@ -43,11 +32,15 @@ struct Result {
 
 struct Loader::State {
   State(DatasetPtr samples, Transform steps, LoaderOptions settings)
-      : dataset(std::move(samples)), transform(std::move(steps)), options(std::move(settings)) {}
+      : dataset(std::move(samples)),
+        transform(std::move(steps)),
+        options(std::move(settings)),
+        bad(dataset, options.bad_samples_allowed) {}
 
   const DatasetPtr dataset;
   const Transform transform;
   const LoaderOptions options;
+  BadSamples bad;
 
   mutable std::mutex mutex;
   std::condition_variable work_to_do, batch_done;
@@ -55,23 +48,13 @@ struct Loader::State {
   Plan plan;
   std::int64_t next_to_make = 0, next_to_give = 0;  // numbers of batches
   std::map<std::int64_t, Result> done;
-  std::map<std::int64_t, std::string> bad;  // index of a sample that could not be read, and why
-  std::vector<std::jthread> workers;        // last: they end before the rest goes
+  std::vector<std::jthread> workers;  // last: they end before the rest goes
 
-  std::int64_t samples() const { return samples_per_epoch(dataset->size(), options.repeats); }  // of an epoch
-  std::int64_t batches_per_epoch() const;
   bool abandoned(const Plan& current) const;
-  void note_bad_sample(std::int64_t index, const std::string& reason);
-  Sample read_sample(std::int64_t& index, const Plan& current);
   Batch make_batch(const Plan& current, std::int64_t number);
   Result try_to_make_batch(const Plan& current, std::int64_t number);
   void work();
 };
-
-std::int64_t Loader::State::batches_per_epoch() const {
-  const std::int64_t size = samples(), batch_size = options.batch_size;
-  return options.drop_last ? size / batch_size : (size + batch_size - 1) / batch_size;
-}
 
 /// Whether a batch of this plan is no longer wanted.
 bool Loader::State::abandoned(const Plan& current) const {
@@ -79,38 +62,9 @@ bool Loader::State::abandoned(const Plan& current) const {
   return stopping || plan.serial != current.serial;
 }
 
-void Loader::State::note_bad_sample(std::int64_t index, const std::string& reason) {
-  const std::lock_guard lock(mutex);
-  bad.emplace(index, reason);
-  if (static_cast<std::int64_t>(bad.size()) <= options.bad_samples_allowed) return;
-  throw Error(options.bad_samples_allowed == 0 ? reason
-                                               : fmt::format("{} (bad sample number {}, {} are allowed)", reason,
-                                                             bad.size(), options.bad_samples_allowed));
-}
-
-/// Sample `index`, or the next one that can be read; `index` becomes that.
-Sample Loader::State::read_sample(std::int64_t& index, const Plan& current) {
-  for (std::int64_t attempt = 0; attempt < dataset->size(); ++attempt) {
-    if (abandoned(current)) throw Error("loader: stopped");
-    std::string reason;
-    try {
-      Sample sample = dataset->get(index);
-      VT_CHECK(sample.label >= 0 && sample.label < dataset->num_classes(), "label {}, expected 0 to {}", sample.label,
-               dataset->num_classes() - 1);
-      return sample;
-    } catch (const std::exception& failure) {
-      reason = failure.what();
-    }
-    const std::string name = dataset->name(index);
-    note_bad_sample(index, reason.starts_with(name) ? reason : name + ": " + reason);
-    index = (index + 1) % dataset->size();
-  }
-  throw Error(fmt::format("loader: none of {} samples can be read", dataset->size()));
-}
-
 Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
   const std::int64_t first = number * options.batch_size;
-  const std::int64_t count = std::min(options.batch_size, samples() - first);
+  const std::int64_t count = std::min(options.batch_size, options.samples(dataset->size()) - first);
   const std::int64_t side = transform.image_size;
   Batch batch;
   batch.epoch = current.epoch;
@@ -120,12 +74,11 @@ Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
   float* image = batch.images.data<float>();
   std::int64_t* label = batch.labels.data<std::int64_t>();
   for (std::int64_t i = 0; i < count; ++i, image += 3 * side * side) {
-    std::int64_t index = current.order ? (*current.order)[static_cast<std::size_t>(first + i)] : first + i;
-    const Sample sample = read_sample(index, current);
-    const std::int64_t repeat = (first + i) % options.repeats;  // of an image, which draws anew each time
-    const std::uint64_t stream =
-        static_cast<std::uint64_t>(current.epoch) << 32 | static_cast<std::uint64_t>(index + repeat * dataset->size());
-    RandomSequence random(options.seed, Purpose::augmentation, stream);
+    if (abandoned(current)) throw Error("loader: stopped");
+    const std::int64_t place = first + i;
+    std::int64_t index = (*current.order)[static_cast<std::size_t>(place)];
+    const Sample sample = bad.replacing(index, [this](std::int64_t k) { return checked_sample(*dataset, k); });
+    RandomSequence random = augmentation_numbers(options, current.epoch, place, index, dataset->size());
     try {
       transform.apply(sample.image, random, image);
     } catch (const std::exception& failure) {
@@ -134,7 +87,7 @@ Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
     label[i] = sample.label;
     batch.indices.push_back(index);
   }
-  if (options.mixing) apply_mixing(*options.mixing, dataset->num_classes(), options.seed, batch);
+  if (options.mixing) apply_mixing(*options.mixing, options.target_classes(*dataset), options.seed, batch);
   return batch;
 }
 
@@ -166,28 +119,9 @@ void Loader::State::work() {
 
 Loader::Loader(DatasetPtr dataset, Transform transform, LoaderOptions options)
     : state_(std::make_unique<State>(std::move(dataset), std::move(transform), std::move(options))) {
-  const LoaderOptions& checked = state_->options;
-  VT_CHECK(state_->dataset != nullptr && state_->dataset->size() > 0, "loader: the dataset has no samples");
-  VT_CHECK(checked.batch_size >= 1, "loader: batch size is {}, expected 1 or more", checked.batch_size);
-  VT_CHECK(checked.workers >= 0 && checked.workers <= 1024, "loader: {} workers, expected 0 to 1024", checked.workers);
-  VT_CHECK(checked.prefetch >= 1, "loader: prefetch is {}, expected 1 or more", checked.prefetch);
-  VT_CHECK(checked.shuffle || checked.repeats == 1, "loader: {} repeats without shuffling, expected 1",
-           checked.repeats);
-  VT_CHECK(checked.repeats >= 1 && checked.repeats <= 100, "loader: {} repeats of each image, expected 1 to 100",
-           checked.repeats);
-  VT_CHECK(checked.bad_samples_allowed >= 0, "loader: {} bad samples allowed, expected 0 or more",
-           checked.bad_samples_allowed);
-  VT_CHECK(state_->batches_per_epoch() > 0, "loader: batch size is {}, expected at most the {} samples of the dataset",
-           checked.batch_size, state_->samples());
-  if (checked.mixing) {
-    checked.mixing->check();
-    const std::int64_t last = checked.drop_last ? 0 : state_->samples() % checked.batch_size;
-    VT_CHECK(!checked.mixing->mixes(0) || (checked.batch_size % 2 == 0 && last % 2 == 0),
-             "loader: batch size is {} (the last batch: {}), expected even numbers for mixup and cutmix",
-             checked.batch_size, last == 0 ? checked.batch_size : last);
-  }
+  state_->options.check(state_->dataset);
   State* state = state_.get();
-  for (int i = 0; i < checked.workers; ++i) state->workers.emplace_back([state] { state->work(); });
+  for (int i = 0; i < state->options.workers; ++i) state->workers.emplace_back([state] { state->work(); });
 }
 
 Loader::~Loader() {
@@ -198,21 +132,15 @@ Loader::~Loader() {
   state_->work_to_do.notify_all();
 }
 
-std::int64_t Loader::batches_per_epoch() const { return state_->batches_per_epoch(); }
+std::int64_t Loader::batches_per_epoch() const { return state_->options.batches_per_epoch(state_->dataset->size()); }
 const Dataset& Loader::dataset() const { return *state_->dataset; }
 const LoaderOptions& Loader::options() const { return state_->options; }
 
 void Loader::start(std::int64_t epoch, std::int64_t first_batch) {
   const std::int64_t batches = batches_per_epoch();
-  VT_CHECK(epoch >= 0 && first_batch >= 0 && first_batch <= batches,
-           "loader: cannot start epoch {} at batch {}, expected epoch >= 0 and batch 0 to {}", epoch, first_batch,
-           batches);
-  const LoaderOptions& options = state_->options;
-  std::shared_ptr<const std::vector<std::int64_t>> order;
-  if (options.shuffle) {
-    order = std::make_shared<const std::vector<std::int64_t>>(
-        repeated_order(epoch_order(state_->dataset->size(), options.seed, epoch), options.repeats));
-  }
+  check_start(epoch, first_batch, batches);
+  auto order =
+      std::make_shared<const std::vector<std::int64_t>>(sample_order(state_->options, state_->dataset->size(), epoch));
   {
     const std::lock_guard lock(state_->mutex);
     state_->plan = {state_->plan.serial + 1, epoch, batches, std::move(order)};
@@ -222,7 +150,7 @@ void Loader::start(std::int64_t epoch, std::int64_t first_batch) {
   state_->work_to_do.notify_all();
 }
 
-std::optional<Batch> Loader::next() {
+std::optional<Batch> Loader::next_into(const BatchPlace&) {
   std::unique_lock lock(state_->mutex);
   if (state_->next_to_give >= state_->plan.end) return std::nullopt;
   const std::int64_t number = state_->next_to_give++;
@@ -244,11 +172,6 @@ std::optional<Batch> Loader::next() {
   std::rethrow_exception(result.failure);
 }
 
-std::vector<std::string> Loader::bad_samples() const {
-  const std::lock_guard lock(state_->mutex);
-  std::vector<std::string> list;
-  for (const auto& [index, reason] : state_->bad) list.push_back(reason);
-  return list;
-}
+std::vector<std::string> Loader::bad_samples() const { return state_->bad.list(); }
 
 }  // namespace vitrine

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/pixel.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -19,8 +20,8 @@ struct Rows {
 
 /// own = share * own + (1 - share) * other
 void blend(float* own, const float* other, std::int64_t count, double share) {
-  const float own_share = static_cast<float>(share), other_share = static_cast<float>(1 - share);
-  for (std::int64_t i = 0; i < count; ++i) own[i] = own_share * own[i] + other_share * other[i];
+  const ShareBlend blend_values(share);
+  for (std::int64_t i = 0; i < count; ++i) own[i] = blend_values(own[i], other[i]);
 }
 
 /// Mixes `other`, one image and its targets, into sample i.
@@ -65,17 +66,22 @@ void Mixing::check() const {
   VT_CHECK(smoothing >= 0 && smoothing < 1, "mixing: smoothing is {}, expected 0 up to below 1", smoothing);
 }
 
+TargetLevels target_levels(std::int64_t num_classes, double smoothing) {
+  const double off = smoothing / static_cast<double>(num_classes);
+  return {.on = static_cast<float>(1 - smoothing + off), .off = static_cast<float>(off)};
+}
+
 Tensor smooth_targets(const Tensor& labels, std::int64_t num_classes, double smoothing) {
   VT_CHECK(labels.dim() == 1 && labels.dtype() == DType::i64, "smooth_targets: labels are {} {}, expected i64 (B)",
            name_of(labels.dtype()), to_string(labels.shape()));
   const std::vector<std::int64_t> label = labels.to_vector<std::int64_t>();
-  const double off = smoothing / static_cast<double>(num_classes);
-  Tensor targets = full({labels.size(0), num_classes}, off);
+  const TargetLevels levels = target_levels(num_classes, smoothing);
+  Tensor targets = full({labels.size(0), num_classes}, levels.off);
   float* row = targets.data<float>();
   for (std::size_t i = 0; i < label.size(); ++i, row += num_classes) {
     VT_CHECK(label[i] >= 0 && label[i] < num_classes, "smooth_targets: label {} of sample {}, expected 0 to {}",
              label[i], i, num_classes - 1);
-    row[label[i]] = static_cast<float>(1 - smoothing + off);
+    row[label[i]] = levels.on;
   }
   return targets;
 }
@@ -101,26 +107,36 @@ MixingDraw draw_mixing(const Mixing& mixing, int height, int width, RandomSequen
   return draw;
 }
 
+std::vector<MixingDraw> draw_batch_mixing(const Mixing& mixing, std::uint64_t seed, std::int64_t epoch,
+                                          std::int64_t number, std::int64_t count, int height, int width) {
+  if (!mixing.mixes(epoch)) return {};
+  VT_CHECK(count % 2 == 0, "mixing: batch {} has {} samples, expected an even number: each is mixed with a partner",
+           number, count);
+  const std::uint64_t stream = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint64_t>(number);
+  RandomSequence random(seed, Purpose::mixing, stream);
+  std::vector<MixingDraw> draws(static_cast<std::size_t>(count));
+  MixingDraw draw = draw_mixing(mixing, height, width, random);
+  for (std::size_t i = 0; i < draws.size() / 2; ++i) {
+    if (mixing.mode != Mixing::Mode::batch && i > 0) draw = draw_mixing(mixing, height, width, random);
+    const bool own = mixing.mode == Mixing::Mode::element;
+    draws[i] = draw;
+    draws[draws.size() - 1 - i] = own ? draw_mixing(mixing, height, width, random) : draw;
+  }
+  return draws;
+}
+
 void apply_mixing(const Mixing& mixing, std::int64_t num_classes, std::uint64_t seed, Batch& batch) {
   batch.targets = smooth_targets(batch.labels, num_classes, mixing.smoothing);
   if (!mixing.mixes(batch.epoch)) return;
   VT_CHECK(batch.images.dim() == 4 && batch.images.size(1) == 3 && batch.images.is_contiguous(),
            "mixing: images have shape {}, expected (B, 3, H, W) row by row", to_string(batch.images.shape()));
   const std::int64_t count = batch.images.size(0);
-  VT_CHECK(count % 2 == 0, "mixing: batch {} has {} samples, expected an even number: each is mixed with a partner",
-           batch.number, count);
   const Rows rows{batch.images.data<float>(), batch.targets.data<float>(), count,
                   batch.images.size(2),       batch.images.size(3),        num_classes};
-  const int height = static_cast<int>(rows.height), width = static_cast<int>(rows.width);
-
-  const std::uint64_t stream = static_cast<std::uint64_t>(batch.epoch) << 32 | static_cast<std::uint64_t>(batch.number);
-  RandomSequence random(seed, Purpose::mixing, stream);
-  MixingDraw draw = draw_mixing(mixing, height, width, random);
+  const auto draws = draw_batch_mixing(mixing, seed, batch.epoch, batch.number, count, static_cast<int>(rows.height),
+                                       static_cast<int>(rows.width));
   for (std::int64_t i = 0; i < count / 2; ++i) {
-    if (mixing.mode != Mixing::Mode::batch && i > 0) draw = draw_mixing(mixing, height, width, random);
-    const bool own = mixing.mode == Mixing::Mode::element;
-    const MixingDraw partner_draw = own ? draw_mixing(mixing, height, width, random) : draw;
-    mix_pair(rows, i, draw, partner_draw);
+    mix_pair(rows, i, draws[static_cast<std::size_t>(i)], draws[static_cast<std::size_t>(count - 1 - i)]);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "data/batch.h"
 #include "tensor/philox.h"
@@ -38,7 +39,13 @@ Mixing::Mode mixing_mode_from_name(std::string_view name);
 /// epoch mixes. Random numbers depend on (seed, batch.epoch, batch.number) alone.
 void apply_mixing(const Mixing& mixing, std::int64_t num_classes, std::uint64_t seed, Batch& batch);
 
-/// (B, K) f32: 1 - smoothing + smoothing / K at the label, smoothing / K elsewhere.
+/// What a smoothed target holds: 1 - smoothing + smoothing / K at the label, smoothing / K elsewhere.
+struct TargetLevels {
+  float on = 1, off = 0;
+};
+TargetLevels target_levels(std::int64_t num_classes, double smoothing);
+
+/// (B, K) f32: the levels.
 Tensor smooth_targets(const Tensor& labels, std::int64_t num_classes, double smoothing);
 
 /// One draw: mixup with `lambda`, or CutMix with the box of which `lambda` is the share left outside.
@@ -48,5 +55,10 @@ struct MixingDraw {
   int top = 0, left = 0, bottom = 0, right = 0;  // rows top ... bottom - 1, columns left ... right - 1
 };
 MixingDraw draw_mixing(const Mixing& mixing, int height, int width, RandomSequence& random);
+
+/// The draws of batch `number` with `count` images of (height, width), one for each sample, from random numbers that depend on
+/// (seed, epoch, number) alone. Nothing where the epoch does not mix; an odd count is an Error where it does.
+std::vector<MixingDraw> draw_batch_mixing(const Mixing& mixing, std::uint64_t seed, std::int64_t epoch,
+                                          std::int64_t number, std::int64_t count, int height, int width);
 
 }  // namespace vitrine

@@ -39,13 +39,13 @@ Image with_shorter_side(const Image& image, int size, Interpolation interpolatio
 }
 
 Image padded_crop(const TrainTransform& transform, const Image& image, RandomSequence& random, TransformRecord& drawn) {
-  const int size = transform.image_size, border = transform.padding;
-  Image padded = with_shorter_side(image, size, drawn.interpolation);
+  const int border = transform.padding;
+  Image padded = with_shorter_side(image, transform.image_size, drawn.interpolation);
   if (border > 0) padded = pad(padded, border, transform.padding_mode);
-  const int top = static_cast<int>(random.integer(padded.height - size + 1));
-  const int left = static_cast<int>(random.integer(padded.width - size + 1));
-  drawn.box = {top - border, left - border, size, size};
-  return crop(padded, {top, left, size, size});
+  Box box = padded_crop_box(transform, padded.height - 2 * border, padded.width - 2 * border, random);
+  drawn.box = box;
+  box.top += border, box.left += border;
+  return crop(padded, box);
 }
 
 /// The crop of the image with the interpolation that was drawn.
@@ -129,9 +129,10 @@ void EvalTransform::check() const {
   check_normalization(normalization);
 }
 
+int EvalTransform::resized_side() const { return static_cast<int>(std::floor(image_size / crop_fraction)); }
+
 void EvalTransform::operator()(const Image& image, float* output) const {
-  const int resized_size = static_cast<int>(std::floor(image_size / crop_fraction));
-  const Image resized = with_shorter_side(image, resized_size, interpolation);
+  const Image resized = with_shorter_side(image, resized_side(), interpolation);
   const Image square = crop(resized, center_box(resized.height, resized.width, image_size));
   normalize(square, normalization, false, output);
 }

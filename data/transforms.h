@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "data/image.h"
+#include "data/pixel.h"
 #include "data/policy.h"
 #include "data/resize.h"
 #include "tensor/philox.h"
@@ -109,6 +110,7 @@ struct EvalTransform {
   Normalization normalization = {};
 
   void check() const;
+  int resized_side() const;  // the shorter side before the middle is cut out
   void operator()(const Image& image, float* output) const;
 };
 
@@ -131,8 +133,19 @@ Image adjust_contrast(Image image, double factor);
 Image adjust_saturation(Image image, double factor);
 Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence& random);
 
+/// The square that Crop::padded cuts out of an image of (height, width), where (0, 0) is the image's own corner: it may reach
+/// into the padding on all sides.
+Box padded_crop_box(const TrainTransform& transform, int height, int width, RandomSequence& random);
+
+/// What each byte of red, green and blue becomes.
+using NormalizedBytes = std::array<std::array<float, 256>, 3>;
+NormalizedBytes normalized_bytes(const Normalization& normalization);
+
 /// (H, W, 3) bytes to (3, H, W) floats, mirrored left to right if `flip`.
 void normalize(const Image& image, const Normalization& normalization, bool flip, float* output);
+
+/// The boxes that random_erase fills, in this order.
+std::vector<ErasedBox> draw_erasing(const RandomErasing& erasing, int height, int width, RandomSequence& random);
 
 /// In place on (3, height, width) floats. The boxes are added to `erased`.
 void random_erase(const RandomErasing& erasing, int height, int width, RandomSequence& random, float* values,

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/vit.h"
@@ -74,9 +75,10 @@ TEST(MixedPrecision, GradientsComeBackInF32) {
 struct Listener : TrainObserver {
   std::vector<double> losses;  // the mean of the epoch so far; on a GPU, as far as it is known
   double evaluation = NAN;
+  std::vector<std::string> notes;
   std::function<void()> after_batch = [] {};
 
-  void note(const std::string&) override {}
+  void note(const std::string& line) override { notes.push_back(line); }
   void batch_done(const Progress& progress) override {
     losses.push_back(progress.loss);
     after_batch();
@@ -100,7 +102,7 @@ class Modes : public testing::Test {
   Listener losses(const std::string& more, Listener listener = {}) const {
     Recipe recipe = parse_recipe(
         fmt::format("dataset: shapes\ntrain-num-samples: 96\nval-num-samples: 16\nmodel: vit_tiny_patch4_32\n"
-                    "model-kwargs: {{embed_dim: 16, depth: 2, num_heads: 2}}\nimg-size: 16\nbatch-size: 8\nepochs: 1\n"
+                    "model-kwargs: {{patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}}\nbatch-size: 8\nepochs: 1\n"
                     "warmup-epochs: 0\nlr: 2e-3\nmixup: 0.8\ndrop: 0.1\ndrop-path: 0.1\nclip-grad: 1\nmodel-ema: true\n"
                     "model-ema-decay: 0.9\nworkers: 0\noutput: {}\n{}",
                     folder_.string(), more),
@@ -142,20 +144,40 @@ TEST_F(Modes, CudaTrainsLikeTheCpu) {
   EXPECT_EQ(on_cuda.losses, without_graph.losses);
   EXPECT_EQ(on_cuda.evaluation, without_graph.evaluation);
 }
+
+TEST_F(Modes, BatchesMadeOnTheGpuTrainLikeCopiedOnes) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
+  const auto has_note = [](const Listener& listener, const std::string& part) {
+    return std::ranges::any_of(listener.notes, [&](const std::string& note) { return note.find(part) != note.npos; });
+  };
+  for (const std::string more : {"", "cuda-graph: false\ngrad-accum-steps: 2\n"}) {
+    const std::string start = more + "device: cuda\nmax-steps: 5\n";
+    const Listener made = losses(start), copied = losses(start + "device-data: off\n");
+    EXPECT_TRUE(has_note(made, "train on, 96 kept on cuda:0 as bytes, 0.295 MB"));
+    EXPECT_TRUE(has_note(made, "evaluate on, 16 kept on cuda:0 as bytes"));
+    EXPECT_TRUE(has_note(copied, "train on, 96 prepared on the CPU and copied to cuda:0 (device-data is off)"));
+    EXPECT_EQ(made.losses.size(), 5u);
+    EXPECT_EQ(made.losses, copied.losses);
+  }
+  const Listener jittered = losses("device: cuda\ncolor-jitter: 0.1\nmax-steps: 1\n");
+  EXPECT_TRUE(has_note(jittered, "copied to cuda:0 (colours are changed)"));
+}
 #endif
 
 #if defined(VT_HOST_CUDA)
 // The layer that plays the GPU counts what a real one would suffer from.
 TEST_F(Modes, ASteadyUpdateNeitherAllocatesNorWaits) {
-  std::vector<host_cuda::Counters> counters;
-  Listener listener;
-  listener.after_batch = [&] { counters.push_back(host_cuda::counters()); };
-  losses("device: cuda\namp: true\n", listener);
-  ASSERT_EQ(counters.size(), 12u);
-  for (std::size_t i = 5; i < 12; ++i) {
-    EXPECT_EQ(counters[i].allocations, counters[4].allocations) << "update " << i;
-    EXPECT_EQ(counters[i].synchronizations, counters[4].synchronizations) << "update " << i;
-    EXPECT_EQ(counters[i].launches - counters[i - 1].launches, counters[4].launches - counters[3].launches);
+  for (const std::string data : {"auto", "off"}) {
+    std::vector<host_cuda::Counters> counters;
+    Listener listener;
+    listener.after_batch = [&] { counters.push_back(host_cuda::counters()); };
+    losses("device: cuda\namp: true\ndevice-data: " + data + "\nmax-steps: 9\n", listener);
+    ASSERT_EQ(counters.size(), 9u);
+    for (std::size_t i = 5; i < 9; ++i) {
+      EXPECT_EQ(counters[i].allocations, counters[4].allocations) << "update " << i << ", device-data " << data;
+      EXPECT_EQ(counters[i].synchronizations, counters[4].synchronizations) << "update " << i;
+      EXPECT_EQ(counters[i].launches - counters[i - 1].launches, counters[4].launches - counters[3].launches);
+    }
   }
 }
 #endif

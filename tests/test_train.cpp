@@ -146,6 +146,16 @@ TEST_F(Train, ResumesBitForBitFromAnyStep) {
   }
 }
 
+TEST_F(Train, MixesForAModelWithMoreOutputsThanTheDataHasClasses) {
+  Recipe more = recipe("more");
+  more.num_classes = 12;
+  more.max_steps = 1;
+  Listener listener;
+  Trainer trainer(more, listener);
+  EXPECT_EQ(trainer.run(), Trainer::Outcome::stopped);
+  EXPECT_TRUE(trainer.state().loss_sum / static_cast<double>(trainer.state().loss_images) > 1);
+}
+
 TEST_F(Train, ADifferentSeedGivesDifferentWeights) {
   Listener listener;
   Recipe other = recipe("other");

@@ -24,12 +24,12 @@ std::vector<std::int64_t> label_ranks(const Tensor& logits, const Tensor& labels
   return ranks;
 }
 
-Evaluation evaluate(const Model& model, Loader& loader, Placement placement,
-                    const std::function<bool(std::int64_t done, std::int64_t batches)>& progress) {
+Evaluation evaluate(const Model& model, BatchSource& batches, Placement placement,
+                    const std::function<bool(std::int64_t done, std::int64_t total)>& progress) {
   Evaluation result;
   double loss_sum = 0;
   std::int64_t first = 0, fifth = 0;
-  for (const Batch& batch : loader.epoch(0)) {
+  for (const Batch& batch : batches.epoch(0)) {
     const Tensor logits = cast_data(to_device(model(placement.place(batch.images)), cpu), DType::f32);
     const auto count = batch.size();
     loss_sum += cross_entropy(logits, batch.labels).item() * static_cast<double>(count);
@@ -38,7 +38,7 @@ Evaluation evaluate(const Model& model, Loader& loader, Placement placement,
       fifth += rank < std::min<std::int64_t>(5, logits.size(1));
     }
     result.images += count;
-    if (progress && !progress(batch.number + 1, loader.batches_per_epoch())) break;
+    if (progress && !progress(batch.number + 1, batches.batches_per_epoch())) break;
   }
   VT_CHECK(result.images > 0, "evaluate: the dataset has no image");
   const auto images = static_cast<double>(result.images);

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "data/loader.h"
+#include "data/batch_source.h"
 #include "models/registry.h"
 
 namespace vitrine {
@@ -22,10 +22,10 @@ struct Placement {
   Tensor place(const Tensor& images) const { return cast_data(to_device(images, device), dtype); }
 };
 
-/// Runs the model in inference mode over the loader's epoch 0. `progress`, where given, is called after each batch and may
+/// Runs the model in inference mode over epoch 0 of the batches. `progress`, where given, is called after each batch and may
 /// return false to stop early; then the figures are those of the images seen.
-Evaluation evaluate(const Model& model, Loader& loader, Placement placement = {},
-                    const std::function<bool(std::int64_t done, std::int64_t batches)>& progress = {});
+Evaluation evaluate(const Model& model, BatchSource& batches, Placement placement = {},
+                    const std::function<bool(std::int64_t done, std::int64_t total)>& progress = {});
 
 /// How many classes rank before the label: 0 is top-1, below 5 is top-5. Ties go to the lower class. A row with NaN ranks
 /// behind everything. logits (B, K) f32 on the CPU, labels (B) i64.

@@ -70,6 +70,9 @@ Fields data_fields() {
       {"grad-accum-steps", &Recipe::grad_accum_steps, whole(1), "batches per update of the weights"},
       {"workers", &Recipe::workers, whole(0), "threads that prepare batches; 0 = none, the main one does it", "", "j"},
       {"bad-samples", &Recipe::bad_samples, whole(0), "unreadable images to replace and list before giving up"},
+      {"device-data", &Recipe::device_data, one_of({"auto", "off"}),
+       "on a GPU, keep the images of a small set there as bytes and prepare batches there; auto = where that is "
+       "possible"},
   };
 }
 

@@ -101,13 +101,14 @@ EvalTransform eval_transform(const PretrainedConfig& preprocessing) {
           .normalization = normalization_of(preprocessing)};
 }
 
-LoaderOptions train_loader_options(const Recipe& recipe) {
+LoaderOptions train_loader_options(const Recipe& recipe, std::int64_t classes, Device device) {
   LoaderOptions options{.batch_size = recipe.batch_size,
                         .seed = recipe.seed,
                         .workers = static_cast<int>(recipe.workers),
                         .repeats = static_cast<int>(std::max<std::int64_t>(1, recipe.aug_repeats)),
+                        .classes = classes,
                         .bad_samples_allowed = recipe.bad_samples};
-  if (recipe.mixup > 0 || recipe.cutmix > 0) {
+  if (recipe.mixup > 0 || recipe.cutmix > 0 || recipe.bce_loss || device.is_cuda()) {
     options.mixing = Mixing{.mixup_alpha = recipe.mixup,
                             .cutmix_alpha = recipe.cutmix,
                             .probability = recipe.mixup_prob,

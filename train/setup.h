@@ -28,7 +28,9 @@ PretrainedConfig preprocessing(const Recipe& recipe, const Model& model);
 TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& preprocessing);
 EvalTransform eval_transform(const PretrainedConfig& preprocessing);
 
-LoaderOptions train_loader_options(const Recipe& recipe);
+/// With targets of so many classes, unless the loss takes the labels: with mixing, for binary cross-entropy, and on a GPU, where a
+/// recorded update cannot look at labels on the host.
+LoaderOptions train_loader_options(const Recipe& recipe, std::int64_t classes, Device device);
 LoaderOptions eval_loader_options(const Recipe& recipe);
 
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model);

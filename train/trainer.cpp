@@ -44,8 +44,8 @@ Trainer::Outcome Trainer::run() {
 
 /// Goes on from state_.batch to the end of the epoch; false if it was asked to stop before.
 bool Trainer::train_epoch() {
-  const std::int64_t batches = train_loader_->batches_per_epoch();
-  if (state_.batch < batches) train_loader_->start(state_.epoch, state_.batch);
+  const std::int64_t batches = train_batches_.source->batches_per_epoch();
+  if (state_.batch < batches) train_batches_.source->start(state_.epoch, state_.batch);
   while (state_.batch < batches) {
     if (must_stop()) return settle(), false;
     const auto start = Clock::now();
@@ -64,10 +64,10 @@ bool Trainer::train_epoch() {
 /// One update, from `grad-accum-steps` batches or what is left of the epoch. A GPU is only handed the work: what came of it
 /// is looked at when the next update is under way, so that neither has to wait for the other.
 void Trainer::update_weights() {
-  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const std::int64_t batches = train_batches_.source->batches_per_epoch();
   const std::int64_t parts = std::min(recipe_.grad_accum_steps, batches - state_.batch);
   const double learning_rate = schedule_.at(recipe_.sched_on_updates ? state_.step : state_.epoch);
-  const WeightUpdate::Result update = (*weight_update_)(*train_loader_, parts, learning_rate, state_.generator);
+  const WeightUpdate::Result update = (*weight_update_)(*train_batches_.source, parts, learning_rate, state_.generator);
   UpdateResult result{ReadBack(update.numbers), state_.batch, update.images};
   settle();
   pending_ = std::move(result);
@@ -112,10 +112,11 @@ bool Trainer::finish_epoch() {
   if (last_epoch || (state_.epoch + 1) % recipe_.val_interval == 0) {
     const auto start = Clock::now();
     bool complete = true;
-    evaluation = evaluate(evaluated_model(), *val_loader_, placement_, [&](std::int64_t done, std::int64_t batches) {
-      observer_.evaluating(done, batches);
-      return complete = done == batches || !observer_.should_stop();
-    });
+    evaluation =
+        evaluate(evaluated_model(), *val_batches_.source, placement_, [&](std::int64_t done, std::int64_t batches) {
+          observer_.evaluating(done, batches);
+          return complete = done == batches || !observer_.should_stop();
+        });
     if (!complete) return false;
     evaluation_seconds_ = seconds_since(start);
   }
@@ -155,8 +156,8 @@ Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(rec
   data_ = open_data(recipe_);
   build_model();
   preprocessing_ = preprocessing(recipe_, *model_);
-  train_loader_.emplace(data_.train, train_transform(recipe_, preprocessing_), train_loader_options(recipe_));
-  val_loader_.emplace(data_.val, eval_transform(preprocessing_), eval_loader_options(recipe_));
+  train_batches_ = training_batches(recipe_, data_, preprocessing_, model_->classes(), placement_);
+  val_batches_ = evaluation_batches(recipe_, data_, preprocessing_, placement_);
   schedule_ = make_schedule(recipe_, updates_per_epoch());
   start_or_resume();
   describe();
@@ -212,9 +213,9 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   optimizer_->load_state(checkpoint.optimizer);
   state_ = checkpoint.run;
   seconds_before_ = state_.seconds;
-  VT_CHECK(state_.batch <= train_loader_->batches_per_epoch(),
+  VT_CHECK(state_.batch <= train_batches_.source->batches_per_epoch(),
            "--resume: {}: stopped at batch {} of an epoch, which now has {}", recipe_.resume, state_.batch,
-           train_loader_->batches_per_epoch());
+           train_batches_.source->batches_per_epoch());
 }
 
 Checkpoint Trainer::snapshot() const {
@@ -229,7 +230,7 @@ Checkpoint Trainer::snapshot() const {
 }
 
 std::int64_t Trainer::updates_per_epoch() const {
-  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const std::int64_t batches = train_batches_.source->batches_per_epoch();
   return (batches + recipe_.grad_accum_steps - 1) / recipe_.grad_accum_steps;
 }
 
@@ -238,6 +239,10 @@ std::int64_t Trainer::updates_per_epoch() const {
 void Trainer::describe() const {
   observer_.note(fmt::format("data: {} images to train on, {} to evaluate on, {} classes", data_.train->size(),
                              data_.val->size(), data_.train->num_classes()));
+  if (!train_batches_.note.empty()) {
+    observer_.note(fmt::format("data: of those to train on, {}; of those to evaluate on, {}", train_batches_.note,
+                               val_batches_.note));
+  }
   observer_.note(fmt::format("model: {}, {} parameters, images of {} pixels", model_->name(), model_->parameter_count(),
                              preprocessing_.input_size[1]));
   if (distillation_) {
@@ -255,7 +260,7 @@ void Trainer::describe() const {
 }
 
 void Trainer::report_progress() const {
-  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const std::int64_t batches = train_batches_.source->batches_per_epoch();
   const double speed = static_cast<double>(images_trained_) / training_seconds_;
   const std::int64_t epochs_left = recipe_.epochs - state_.epoch;
   const auto batches_left = static_cast<double>(epochs_left * batches - state_.batch);
@@ -282,7 +287,7 @@ void Trainer::report_distillation() {
 }
 
 void Trainer::report_bad_samples() {
-  const auto bad = train_loader_->bad_samples();
+  const auto bad = train_batches_.source->bad_samples();
   for (; bad_samples_reported_ < bad.size(); ++bad_samples_reported_) {
     observer_.note(fmt::format("warning: replaced an unreadable image: {}", bad[bad_samples_reported_]));
   }

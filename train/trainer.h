@@ -12,10 +12,10 @@
 #include <memory>
 #include <optional>
 
-#include "data/loader.h"
 #include "models/registry.h"
 #include "optim/average.h"
 #include "tensor/read_back.h"
+#include "train/batches.h"
 #include "train/evaluate.h"
 #include "train/observer.h"
 #include "train/run_folder.h"
@@ -72,7 +72,7 @@ class Trainer {
   TrainingData data_;
   std::optional<Model> model_, average_model_;
   PretrainedConfig preprocessing_;
-  std::optional<Loader> train_loader_, val_loader_;
+  Batches train_batches_, val_batches_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<ParameterAverage> average_;
   std::optional<Distillation> distillation_;

@@ -2,7 +2,6 @@
 #include "train/weight_update.h"
 
 #include "autograd/tape.h"
-#include "data/mixing.h"
 #include "ops/ops.h"
 
 namespace vitrine {
@@ -16,16 +15,17 @@ WeightUpdate::WeightUpdate(const Recipe& recipe, const Model& model, Optimizer& 
       distillation_(distillation),
       placement_(placement) {}
 
-WeightUpdate::Result WeightUpdate::operator()(Loader& loader, std::int64_t parts, double learning_rate,
+WeightUpdate::Result WeightUpdate::operator()(BatchSource& batches, std::int64_t parts, double learning_rate,
                                               Generator& generator) {
   optimizer_.set_learning_rate(learning_rate);
-  std::optional<Batch> batch = loader.next();
+  // Once there is a graph, a batch is best written to where the graph reads it.
+  std::optional<Batch> batch = batches.next_into({graph_inputs_.images, graph_inputs_.targets});
   if (can_replay(*batch, parts)) return {replay(*batch, generator), batch->size()};
 
   Result result;
   Tensor sums;
   for (std::int64_t part = 0; part < parts; ++part) {
-    if (part > 0) batch = loader.next();
+    if (part > 0) batch = batches.next();
     const Tensor loss = backward(inputs_of(*batch), 1.0 / static_cast<double>(parts), generator);
     sums = part > 0 ? sums + loss : loss;
     result.images += batch->size();
@@ -37,14 +37,10 @@ WeightUpdate::Result WeightUpdate::operator()(Loader& loader, std::int64_t parts
 }
 
 WeightUpdate::Inputs WeightUpdate::inputs_of(const Batch& batch) const {
-  Inputs inputs{.images = to_device(batch.images, placement_.device), .labels = batch.labels, .targets = batch.targets};
-  // A graph cannot look at labels on the host, so on a GPU they are always made into targets, which checks them.
-  const bool wants_targets = recipe_.bce_loss || placement_.device.is_cuda();
-  if (!inputs.targets.defined() && wants_targets) {
-    inputs.targets = smooth_targets(batch.labels, model_.classes(), recipe_.smoothing);
-  }
-  if (inputs.targets.defined()) inputs.targets = to_device(inputs.targets, placement_.device);
-  return inputs;
+  const Device device = placement_.device;
+  return {.images = to_device(batch.images, device),
+          .labels = batch.labels,
+          .targets = batch.targets.defined() ? to_device(batch.targets, device) : batch.targets};
 }
 
 Tensor WeightUpdate::task_loss(const Tensor& logits, const Inputs& inputs) const {
@@ -89,10 +85,11 @@ Tensor WeightUpdate::finish(const Tensor& sums) const {
 
 // ---- The same as a graph ----
 
-/// Whole updates from one batch of full size, after two in the ordinary way have set everything up.
+/// Whole updates from one batch of full size, after two in the ordinary way have set everything up. A graph cannot look at labels
+/// on the host.
 bool WeightUpdate::can_replay(const Batch& batch, std::int64_t parts) const {
   return placement_.device.is_cuda() && recipe_.cuda_graph && parts == 1 && updates_ >= 2 &&
-         batch.size() == recipe_.batch_size;
+         batch.size() == recipe_.batch_size && batch.targets.defined();
 }
 
 Tensor WeightUpdate::replay(const Batch& batch, Generator& generator) {
@@ -107,8 +104,11 @@ Tensor WeightUpdate::replay(const Batch& batch, Generator& generator) {
     graph_.emplace(placement_.device, [&] { graph_numbers_ = finish(backward(graph_inputs_, 1, recorded)); });
     graph_draws_ = recorded.count;
   } else {
-    copy_into(graph_inputs_.images, inputs.images);
-    copy_into(graph_inputs_.targets, inputs.targets);
+    const auto bring = [](Tensor& target, const Tensor& source) {
+      if (source.raw_data() != target.raw_data()) copy_into(target, source);
+    };
+    bring(graph_inputs_.images, inputs.images);
+    bring(graph_inputs_.targets, inputs.targets);
   }
   copy_into(random_base_, full({1}, static_cast<double>(generator.count), DType::i64));
   graph_->replay();

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "data/loader.h"
+#include "data/batch_source.h"
 #include "models/registry.h"
 #include "optim/average.h"
 #include "optim/optimizer.h"
@@ -28,13 +28,13 @@ class WeightUpdate {
     std::int64_t images = 0;
   };
 
-  /// Takes `parts` batches from the loader and updates the weights once, at `learning_rate`. Does not wait for a GPU.
-  Result operator()(Loader& loader, std::int64_t parts, double learning_rate, Generator& generator);
+  /// Takes `parts` batches, with targets for binary cross-entropy and for graphs, and updates the weights once, at `learning_rate`. Does not wait for a GPU.
+  Result operator()(BatchSource& batches, std::int64_t parts, double learning_rate, Generator& generator);
 
  private:
   /// One batch on the device of the model.
   struct Inputs {
-    Tensor images;           // (B, C, H, W) f32
+    Tensor images;           // (B, C, H, W) f32, or in the model's dtype
     Tensor labels, targets;  // (B) on the CPU, or (B, K)
   };
 
