@@ -179,9 +179,9 @@ TEST(AugmentationRecipe, WordsBecomeTheTransformAndTheLoader) {
   EXPECT_TRUE(transform.random_interpolation);
   EXPECT_EQ(transform.erasing.mode, RandomErasing::Mode::color);
   EXPECT_EQ(transform.erasing.count, 2);
-  EXPECT_EQ(train_loader_options(recipe).repeats, 3);
+  EXPECT_EQ(train_loader_options(recipe, 0, cpu).repeats, 3);
   EXPECT_EQ(eval_loader_options(recipe).repeats, 1);
-  EXPECT_EQ(train_loader_options(parse_recipe("aug-repeats: 0", "r.yaml")).repeats, 1);
+  EXPECT_EQ(train_loader_options(parse_recipe("aug-repeats: 0", "r.yaml"), 0, cpu).repeats, 1);
   EXPECT_TRUE(train_transform(parse_recipe("aa:", "r.yaml"), config).policy.empty());
 }
 

@@ -104,7 +104,7 @@ Image augmentation_sheet(const Recipe& recipe, const PretrainedConfig& preproces
            pictures.size(), versions);
   const TrainTransform transform = train_transform(recipe, preprocessing);
   transform.check();
-  const std::optional<Mixing> mixing = train_loader_options(recipe).mixing;
+  const std::optional<Mixing> mixing = train_loader_options(recipe, 0, cpu).mixing;
   std::vector<std::vector<Tile>> rows;
   for (const NamedPicture& picture : pictures) {
     rows.push_back({{fitted(picture.image, std::max(transform.image_size, 128)),

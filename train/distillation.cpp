@@ -83,7 +83,7 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
 
 Tensor Distillation::teach(const Tensor& images) const {
   const PauseRecording pause;
-  const Tensor seen = scale_.defined() ? images * scale_ + shift_ : images;
+  const Tensor seen = scale_.defined() ? cast_data(images, DType::f32) * scale_ + shift_ : images;
   return cast(teacher_(placement_.place(seen)), DType::f32);
 }
 
