@@ -51,7 +51,7 @@ Json climb(const Ladder& ladder, const Rung& rung, const std::vector<Tensors>& i
   const Device device = inputs[0][0].device();
   std::vector<Work> works;
   for (const Tensors& set : inputs) works.push_back(rung.prepare(set));
-  const double error = checked_error(ladder, rung, fresh_results(works[0]), expected);
+  const double error = checked_error(ladder, rung, ladders::fresh_results(works[0]), expected);
   const std::vector<double> times = time_work(works, device, options.repetitions);
   const double median_us = 1e3 * times[times.size() / 2];
   const double flops = ladder.flops(ladder.timed_size), bytes = ladder.bytes(ladder.timed_size);
