@@ -21,13 +21,13 @@ double cubic(double x, double a) {
 double triangle(double x) { return std::max(0.0, 1 - std::abs(x)); }
 
 /// Row `o` of the matrix: the weights of the `from` input pixels in output pixel `o` of `to`.
-std::vector<double> weights_of_output(std::int64_t o, std::int64_t from, std::int64_t to, Interpolation mode,
+std::vector<double> weights_of_output(std::int64_t o, std::int64_t from, std::int64_t to, InterpolationMode mode,
                                       bool antialias) {
   std::vector<double> row(static_cast<std::size_t>(from), 0.0);
   const double step = static_cast<double>(from) / static_cast<double>(to);
   const double center = (static_cast<double>(o) + 0.5) * step;  // in pixels; that of pixel i is i + 0.5
   const double stretch = antialias ? std::max(1.0, step) : 1.0;
-  const double radius = (mode == Interpolation::bicubic ? 2 : 1) * stretch;
+  const double radius = (mode == InterpolationMode::bicubic ? 2 : 1) * stretch;
   double total = 0;
   const auto first = static_cast<std::int64_t>(std::floor(center - radius));
   const auto last = static_cast<std::int64_t>(std::ceil(center + radius));
@@ -35,7 +35,7 @@ std::vector<double> weights_of_output(std::int64_t o, std::int64_t from, std::in
     if (antialias && (i < 0 || i >= from)) continue;  // the weights inside are scaled up instead
     const double distance = (static_cast<double>(i) + 0.5 - center) / stretch;
     const double weight =
-        mode == Interpolation::bicubic ? cubic(distance, antialias ? -0.5 : -0.75) : triangle(distance);
+        mode == InterpolationMode::bicubic ? cubic(distance, antialias ? -0.5 : -0.75) : triangle(distance);
     row[static_cast<std::size_t>(std::clamp<std::int64_t>(i, 0, from - 1))] +=
         weight;  // beyond the edge: its last pixel
     total += weight;
@@ -77,7 +77,7 @@ struct Resampling {
   Band forward, backward;
 };
 
-Resampling make_resampling(std::int64_t from, std::int64_t to, Interpolation mode, bool antialias, DType dtype,
+Resampling make_resampling(std::int64_t from, std::int64_t to, InterpolationMode mode, bool antialias, DType dtype,
                            Device device) {
   std::vector<std::vector<double>> rows;
   std::vector<std::vector<double>> transposed(static_cast<std::size_t>(from));
@@ -156,7 +156,7 @@ Tensor resample(const Tensor& x, int dim, const Resampling& resampling, bool tra
 
 // ---- The op: columns of pixels, then rows; bf16 is computed in f32 ----
 
-Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Interpolation mode, bool antialias) {
+Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, InterpolationMode mode, bool antialias) {
   VT_CHECK(x.defined() && is_floating(x.dtype()) && x.dim() == 4 && x.size(2) > 0 && x.size(3) > 0,
            "interpolate: x has shape {} and dtype {}, expected (B, C, H, W) of f32, f64 or bf16 with H and W above 0",
            to_string(x.shape()), name_of(x.dtype()));

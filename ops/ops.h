@@ -167,11 +167,11 @@ Tensor avg_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std
 
 // ---- Resizing (ops/interpolate.cu) ----
 
-enum class Interpolation { bilinear, bicubic };
+enum class InterpolationMode { bilinear, bicubic };
 /// Images x (B, C, H, W) resized to (B, C, height, width), pixel centres at half numbers (PyTorch's align_corners = false).
 /// With antialias, the filter grows with the step between samples when the image shrinks; the cubic's a is then -0.5, else
 /// -0.75. Linear in x: dx = the transposed map of dy.
-Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Interpolation mode,
+Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, InterpolationMode mode,
                    bool antialias = false);
 
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----

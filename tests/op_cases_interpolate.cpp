@@ -15,7 +15,7 @@ double cubic_naively(double x, double a) {
 }
 
 /// Weight of input pixel i in output pixel o: every pixel of the line, extended far beyond its edges, has its say.
-double weight_naively(std::int64_t i, std::int64_t o, std::int64_t from, std::int64_t to, Interpolation mode,
+double weight_naively(std::int64_t i, std::int64_t o, std::int64_t from, std::int64_t to, InterpolationMode mode,
                       bool antialias) {
   const double step = static_cast<double>(from) / static_cast<double>(to);
   const double center = (static_cast<double>(o) + 0.5) * step - 0.5, stretch = antialias && step > 1 ? step : 1;
@@ -24,8 +24,8 @@ double weight_naively(std::int64_t i, std::int64_t o, std::int64_t from, std::in
     const bool inside = j >= 0 && j < from;
     if (antialias && !inside) continue;
     const double x = (static_cast<double>(j) - center) / stretch;
-    const double weight =
-        mode == Interpolation::bicubic ? cubic_naively(x, antialias ? -0.5 : -0.75) : std::max(0.0, 1 - std::abs(x));
+    const double weight = mode == InterpolationMode::bicubic ? cubic_naively(x, antialias ? -0.5 : -0.75)
+                                                             : std::max(0.0, 1 - std::abs(x));
     const std::int64_t taken = std::min(std::max<std::int64_t>(j, 0), from - 1);
     all += weight;
     if (taken == i) mine += weight;
@@ -33,7 +33,7 @@ double weight_naively(std::int64_t i, std::int64_t o, std::int64_t from, std::in
   return mine / all;
 }
 
-Tensor interpolate_naively(const Tensor& x, std::int64_t height, std::int64_t width, Interpolation mode,
+Tensor interpolate_naively(const Tensor& x, std::int64_t height, std::int64_t width, InterpolationMode mode,
                            bool antialias) {
   const std::int64_t H = x.size(2), W = x.size(3);
   return from_elements({x.size(0), x.size(1), height, width}, [&](const Dims& at) {
@@ -48,7 +48,7 @@ Tensor interpolate_naively(const Tensor& x, std::int64_t height, std::int64_t wi
   });
 }
 
-OpCase resized(const char* name, const Shape& shape, std::int64_t height, std::int64_t width, Interpolation mode,
+OpCase resized(const char* name, const Shape& shape, std::int64_t height, std::int64_t width, InterpolationMode mode,
                bool antialias) {
   return {name,
           {test_values(shape, 1)},
@@ -60,7 +60,7 @@ OpBenchmark benchmark() {
   const Tensor x = cast(test_values({16, 64, 56, 56}, 3), DType::f32);
   return {"(16, 64, 56, 56) to 28 x 28, bicubic, antialias",
           {x},
-          [](const Tensors& in) { return interpolate(in[0], 28, 28, Interpolation::bicubic, true); },
+          [](const Tensors& in) { return interpolate(in[0], 28, 28, InterpolationMode::bicubic, true); },
           0,
           4.0 * 1.25 * static_cast<double>(x.numel())};
 }
@@ -70,11 +70,11 @@ OpBenchmark benchmark() {
 // clang-format off
 std::vector<OpRow> interpolate_rows() {
   const auto f = [](const Shape& shape, std::int64_t height, std::int64_t width, DType dtype = DType::f32) {
-    return [=] { interpolate(zeros(shape, dtype), height, width, Interpolation::bilinear); };
+    return [=] { interpolate(zeros(shape, dtype), height, width, InterpolationMode::bilinear); };
   };
   return {{.op = "interpolate",
            .cases = []() -> std::vector<OpCase> {
-             constexpr auto bilinear = Interpolation::bilinear, bicubic = Interpolation::bicubic;
+             constexpr auto bilinear = InterpolationMode::bilinear, bicubic = InterpolationMode::bicubic;
              return {resized("bilinear, larger", {2, 1, 3, 2}, 5, 4, bilinear, false),
                      resized("bilinear, smaller", {1, 2, 5, 6}, 3, 2, bilinear, false),
                      resized("bicubic, larger", {1, 2, 3, 4}, 4, 7, bicubic, false),

@@ -54,7 +54,7 @@ const std::map<std::string, Op>& ops_by_name() {
        [](const Golden& g) {
          const bool cubic = g.options.at("mode") == "bicubic";
          const auto size = g.options.at("size").get<std::vector<std::int64_t>>();
-         return interpolate(g.x[0], size[0], size[1], cubic ? Interpolation::bicubic : Interpolation::bilinear,
+         return interpolate(g.x[0], size[0], size[1], cubic ? InterpolationMode::bicubic : InterpolationMode::bilinear,
                             g.options.at("antialias").get<bool>());
        }},
   };
