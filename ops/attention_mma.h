@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
   const int N = static_cast<int>(in.N), M = static_cast<int>(in.M);
   const BiasShare share(at.share, in.B, groups, parts);
   float* dbias_rows = has_bias && dbias.data ? dbias.at(share.group, h, 0) + share.part * part_size : nullptr;
-  for (std::int64_t i = share.begin; i < share.end; ++i) {
-    const std::int64_t b = share.group + i * groups;
+  for (std::int64_t repetition = share.begin; repetition < share.end; ++repetition) {
+    const std::int64_t b = share.group + repetition * groups;
     const Scores<has_bias> score(in, b, h);
     const float* logsumexp = saved.logsumexp + (b * in.H + h) * N;
     const RowPair<D> keys{{in.k.at(b, h), in.k.row}, {in.v.at(b, h), in.v.row}, M};
