@@ -1,5 +1,5 @@
-// Rows of every length that the LayerNorm kernels tell apart, against the CPU in f64: few and many packs of 16 bytes a lane,
-// a last pack that is not whole, rows that are too long for the registers, operands that are not aligned.
+// Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the CPU in f64: few and many packs
+// of 16 bytes a lane, a last pack that is not whole, rows that are too long for the registers, operands that are not aligned.
 #include <gtest/gtest.h>
 
 #include "ops/ops.h"
@@ -64,6 +64,37 @@ TEST_F(LayerNormCuda, RowsOfAllLengths) {
 TEST_F(LayerNormCuda, OperandsThatAreNotAligned) {
   expect_like_the_cpu(64, DType::f32, 1);
   expect_like_the_cpu(64, DType::bf16, 3);
+}
+
+// ---- Bias and GELU ----
+
+struct BiasGeluCuda : CudaTest {
+  static Tensors results(const Tensor& x, const Tensor& bias) {
+    Tape tape;
+    const Tensor x_leaf = tape.watch(x), bias_leaf = tape.watch(bias), y = bias_gelu(x_leaf, bias_leaf);
+    const Tensor dy = cast_data(test_values(y.shape(), 9), y.dtype());
+    const Gradients gradients = tape.backward(y, to_device(dy, y.device()));
+    Tensors all{y, gradients[x_leaf], gradients[bias_leaf]};
+    for (Tensor& result : all) result = cast_data(to_device(result.detach(), cpu), DType::f64);
+    return all;
+  }
+};
+
+TEST_F(BiasGeluCuda, RowsOfAllLengths) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+    for (const Shape& shape : {Shape{3, 7}, Shape{9, 264}, Shape{70, 8}, Shape{600, 16}}) {
+      const Tensor x = cast_data(test_values(shape, 1), dtype), bias = cast_data(test_values({shape[1]}, 2), dtype);
+      const Tensors expected = results(cast_data(x, DType::f64), cast_data(bias, DType::f64));
+      const Tensors actual = results(to_device(x, cuda()), to_device(bias, cuda()));
+      const double bound = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 0x1p-7;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double largest = std::max(1.0, amax(abs(expected[i])).item());
+        const double error = amax(abs(actual[i] - expected[i])).item();
+        EXPECT_TRUE(error <= bound * largest)
+            << to_string(shape) << " " << name_of(dtype) << ", result " << i << ": " << error;
+      }
+    }
+  }
 }
 
 }  // namespace
