@@ -14,6 +14,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/lanes.h"
+#include "ops/layer_norm_statistics.h"
 #include "ops/warp.h"
 
 namespace vitrine::plane_norm {
@@ -32,18 +33,12 @@ struct Planes {
   VT_HD std::int64_t numbers_per_set() const { return planes_per_set() * size; }
 };
 
-enum Statistic { center, rest, rstd, statistic_count };  // rows of the tensor of statistics, (3, sets)
+// What is kept of a set is what layer_norm keeps of a row: (3, sets).
+using namespace layer_norm_parts;
 
 template <class C>
-struct SetStatistics {
-  C center, rest, rstd;
-  VT_HD C normalize(C x) const { return ((x - center) - rest) * rstd; }
-};
-
-template <class C>
-VT_HD SetStatistics<C> read_statistics(const C* statistics, const Planes& planes, std::int64_t plane) {
-  const std::int64_t set = planes.set_of(plane), sets = planes.sets;
-  return {statistics[center * sets + set], statistics[rest * sets + set], statistics[rstd * sets + set]};
+VT_HD RowStatistics<C> read_statistics(const C* statistics, const Planes& planes, std::int64_t plane) {
+  return layer_norm_parts::read_statistics(statistics, planes.set_of(plane), planes.sets);
 }
 
 // ---- What is done for each set or channel, on both devices: sums over its planes, in their order ----
