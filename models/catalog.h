@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "models/registry.h"
+#include "models/resnet.h"
 #include "models/swin.h"
 #include "models/vit.h"
 
@@ -17,7 +18,7 @@ struct DistilledConfig {
 };
 
 struct CatalogEntry {
-  std::variant<ViTConfig, DistilledConfig, SwinConfig> config;
+  std::variant<ViTConfig, DistilledConfig, SwinConfig, ResNetConfig> config;
   PretrainedConfig pretrained;
 };
 

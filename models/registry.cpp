@@ -55,7 +55,17 @@ std::int64_t Model::parameter_count() const {
 }
 
 LoadReport Model::load_state_dict(const StateDict& state, bool strict) {
-  return load_parameters(parameters(), state, strict);
+  return load_tensors(state_dict(), state, strict);
+}
+
+void Model::copy_buffers_from(const Model& other) {
+  StateDict own = state_dict(), from = other.state_dict();
+  for (const auto& [name, parameter] : parameters()) {
+    const auto is_parameter = [&name = name](const auto& entry) { return entry.first == name; };
+    std::erase_if(own, is_parameter);
+    std::erase_if(from, is_parameter);
+  }
+  load_tensors(own, from);
 }
 
 ModelSummary Model::summary() const {

@@ -40,7 +40,7 @@ struct ModelOptions {
   std::optional<std::int64_t> patch_size = {};
   std::optional<std::int64_t> embed_dim = {};
   std::optional<int> depth = {};       // ViT, DeiT
-  std::optional<Numbers> depths = {};  // Swin: of every stage
+  std::optional<Numbers> depths = {};  // Swin, ResNet: of every stage
   std::optional<Numbers> num_heads = {};
   std::optional<std::int64_t> window_size = {};  // Swin
   std::optional<double> mlp_ratio = {};
@@ -71,6 +71,7 @@ class Model {
     virtual Tensor forward(const Tensor& images, const Pass& pass) const = 0;
     virtual std::vector<Tensor> forward_heads(const Tensor& images, const Pass& pass) const = 0;
     virtual std::vector<NamedParameter> parameters() = 0;
+    virtual StateDict state_dict() const = 0;
     virtual std::unique_ptr<Interface> deep_copy() const = 0;
     virtual ModelSummary summary() const = 0;
     virtual void move_to(Device device) = 0;
@@ -100,8 +101,11 @@ class Model {
 
   std::vector<NamedParameter> parameters() const { return interface_->parameters(); }
   std::int64_t parameter_count() const;
-  StateDict state_dict() const { return vitrine::state_dict(parameters()); }
+  /// Parameters and buffers by name: handles of their own elements.
+  StateDict state_dict() const { return interface_->state_dict(); }
   LoadReport load_state_dict(const StateDict& state, bool strict = true);
+  /// Takes over another's running statistics, for a moving average of weights alone.
+  void copy_buffers_from(const Model& other);
   Model deep_copy() const { return {interface_->deep_copy(), info_}; }
   void move_to(Device device) { interface_->move_to(device); }
   void cast_to(DType dtype) { interface_->cast_to(dtype); }

@@ -1,24 +1,16 @@
-// Rows of the layer table for a ViT, and the table as text and as JSON.
+// Rows of the layer table for the transformers, and the table as text and as JSON.
 #include "models/summary.h"
 
 #include <fmt/format.h>
 #include <algorithm>
 
 #include "models/deit.h"
+#include "models/summary_rows.h"
 #include "models/swin.h"
 #include "models/vit.h"
 
 namespace vitrine {
 namespace {
-
-std::int64_t parameters_of(const Parameter& p) { return element_count(p.shape()); }
-
-/// A linear layer applied to `count` vectors.
-LayerSummary linear_row(const std::string& name, const Linear& layer, const Shape& leading) {
-  Shape output = leading;
-  output.push_back(layer.weight.shape()[0]);
-  return {name, output, parameter_count(layer), element_count(leading) * parameters_of(layer.weight)};
-}
 
 /// A linear layer on the pixels of `count` patches.
 LayerSummary patches_row(const PatchConvolution& proj, std::int64_t count) {

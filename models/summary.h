@@ -10,6 +10,7 @@
 namespace vitrine {
 
 struct DistilledVisionTransformer;
+struct ResNet;
 struct SwinTransformer;
 struct VisionTransformer;
 
@@ -35,6 +36,7 @@ ModelSummary summarize(const VisionTransformer& model);
 
 ModelSummary summarize(const DistilledVisionTransformer& model);
 ModelSummary summarize(const SwinTransformer& model);
+ModelSummary summarize(const ResNet& model);  // for images of config.image pixels
 
 /// The table for a terminal: a header, a row for each layer, the totals.
 std::string to_table(const ModelSummary& summary);

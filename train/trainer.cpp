@@ -112,6 +112,7 @@ bool Trainer::finish_epoch() {
   if (last_epoch || (state_.epoch + 1) % recipe_.val_interval == 0) {
     const auto start = Clock::now();
     bool complete = true;
+    if (average_model_) average_model_->copy_buffers_from(*model_);
     evaluation =
         evaluate(evaluated_model(), *val_batches_.source, placement_, [&](std::int64_t done, std::int64_t batches) {
           observer_.evaluating(done, batches);
@@ -218,10 +219,13 @@ void Trainer::restore(const Checkpoint& checkpoint) {
            train_batches_.source->batches_per_epoch());
 }
 
-Checkpoint Trainer::snapshot() const {
+Checkpoint Trainer::snapshot() {
   Checkpoint checkpoint;
   checkpoint.weights = model_->state_dict();
-  if (average_model_) checkpoint.average = average_model_->state_dict();
+  if (average_model_) {
+    average_model_->copy_buffers_from(*model_);
+    checkpoint.average = average_model_->state_dict();
+  }
   checkpoint.optimizer = optimizer_->state();
   checkpoint.run = state_;
   checkpoint.run.seconds = seconds_before_ + seconds_since(began_);

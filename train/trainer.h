@@ -63,7 +63,7 @@ class Trainer {
 
   const Model& evaluated_model() const { return average_model_ ? *average_model_ : *model_; }
   std::int64_t updates_per_epoch() const;
-  Checkpoint snapshot() const;
+  Checkpoint snapshot();
   void restore(const Checkpoint& checkpoint);
 
   Recipe recipe_;

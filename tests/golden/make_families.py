@@ -61,6 +61,7 @@ def make_swin(file, seed, **options):
     save(file, model, torch.nn.functional.cross_entropy(logits, LABELS), dict(images=images, logits=logits), seed=seed, **config)
 
 
-make_deit("deit_distilled.safetensors", seed=3)
-make_swin("swin_small.safetensors", seed=5, img_size=16, window_size=4)  # the second stage is one window
-make_swin("swin_odd.safetensors", seed=7, img_size=26, window_size=3)  # 13 and 7 places: padding, odd sides to merge
+if __name__ == "__main__":
+    make_deit("deit_distilled.safetensors", seed=3)
+    make_swin("swin_small.safetensors", seed=5, img_size=16, window_size=4)  # the second stage is one window
+    make_swin("swin_odd.safetensors", seed=7, img_size=26, window_size=3)  # 13 and 7 places: padding, odd sides to merge
