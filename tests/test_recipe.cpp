@@ -216,7 +216,18 @@ TEST(Recipe, LearningRateSaysHowItCameAbout) {
             "0.001 = lr-base 0.0005 x sqrt(total batch 512 / lr-base-size 128)");
   recipe.lr = 0.25;
   EXPECT_EQ(peak_learning_rate(recipe).explanation, "0.25 = lr");
-  EXPECT_EQ(parse_recipe("batch-size: 32\n", "x").file_total_batch, 32);
+}
+
+TEST(Recipe, SaysWhereFlagsDepartFromItsBatchAndRate) {
+  EXPECT_TRUE(departures_from_file(Recipe()).empty());  // no file, nothing to depart from
+  Recipe recipe = parse_recipe("batch-size: 32\nlr-base: 1e-3\nlr-base-size: 64\n", "x");
+  EXPECT_TRUE(departures_from_file(recipe).empty());
+  recipe.batch_size = 64;
+  EXPECT_EQ(departures_from_file(recipe),
+            (std::vector<std::string>{"the total batch is 64, the recipe was made for 32",
+                                      "the learning rate is 0.001, the recipe's, with its total batch of 32, 0.0005"}));
+  recipe.lr = 5e-4;
+  EXPECT_EQ(departures_from_file(recipe).size(), 1u);
 }
 
 }  // namespace

@@ -158,6 +158,7 @@ Recipe parse_recipe(const std::string& text, const std::string& name, Recipe bas
     set_field(base, field, words_of(pair.second, where), where);
   }
   base.file_total_batch = base.total_batch();
+  base.file_learning_rate = peak_learning_rate(base).value;
   return base;
 }
 
@@ -237,6 +238,21 @@ PeakRate peak_learning_rate(const Recipe& recipe) {
   const double value = recipe.lr_base * factor;
   return {value, fmt::format("{:.6g} = lr-base {} x {}total batch {} / lr-base-size {}{}", value, recipe.lr_base,
                              root ? "sqrt(" : "", recipe.total_batch(), recipe.lr_base_size, root ? ")" : "")};
+}
+
+std::vector<std::string> departures_from_file(const Recipe& recipe) {
+  std::vector<std::string> sentences;
+  if (recipe.file_total_batch == 0) return sentences;
+  if (recipe.total_batch() != recipe.file_total_batch) {
+    sentences.push_back(fmt::format("the total batch is {}, the recipe was made for {}", recipe.total_batch(),
+                                    recipe.file_total_batch));
+  }
+  const double rate = peak_learning_rate(recipe).value;
+  if (std::abs(rate - recipe.file_learning_rate) > 1e-9 * rate) {
+    sentences.push_back(fmt::format("the learning rate is {:.6g}, the recipe's, with its total batch of {}, {:.6g}",
+                                    rate, recipe.file_total_batch, recipe.file_learning_rate));
+  }
+  return sentences;
 }
 
 std::string nearest_hint(std::string_view name, const std::vector<std::string>& names) {

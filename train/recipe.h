@@ -72,6 +72,7 @@ struct Recipe {
   std::optional<double> lr;
   double lr_base = 5e-4;
   std::int64_t lr_base_size = 512;
+  std::optional<double> head_lr, layer_decay;
   std::string lr_base_scale = "linear", sched = "cosine";
   bool sched_on_updates = true, warmup_prefix = false;
   double warmup_lr = 1e-6, min_lr = 1e-5;
@@ -84,8 +85,9 @@ struct Recipe {
   std::string output = "runs", experiment, eval_metric = "top1", device = "cpu", amp_dtype = "bfloat16";
   bool amp = false, cuda_graph = true;
 
-  /// Not a field: the total batch of the YAML file that was read, for which its rates were chosen; 0 = no file.
+  /// Not fields: the total batch and the peak learning rate of the YAML file that was read; 0 = no file.
   std::int64_t file_total_batch = 0;
+  double file_learning_rate = 0;
 
   /// Images per update of the weights.
   std::int64_t total_batch() const { return batch_size * grad_accum_steps; }
@@ -148,6 +150,9 @@ struct PeakRate {
   std::string explanation;  // "0.00025 = lr-base 0.0005 x total batch 256 / lr-base-size 512"
 };
 PeakRate peak_learning_rate(const Recipe& recipe);
+
+/// Where the flags depart from the batch or the learning rate of the file, which were chosen for each other: a sentence for each.
+std::vector<std::string> departures_from_file(const Recipe& recipe);
 
 /// "; did you mean 'lr'?" where one of `names` is close to `name`, else nothing.
 std::string nearest_hint(std::string_view name, const std::vector<std::string>& names);

@@ -2,7 +2,10 @@
 #include "train/setup.h"
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 
+#include "models/parameter_depth.h"
 #include "optim/adamw.h"
 #include "optim/sgd.h"
 #include "train/weights.h"
@@ -22,6 +25,27 @@ Normalization normalization_of(const PretrainedConfig& preprocessing) {
     n.deviation[c] = static_cast<float>(preprocessing.std[c]);
   }
   return n;
+}
+
+/// The same groups, each in parts that share a learning rate.
+std::vector<ParameterGroup> split_by_rate(const Recipe& recipe, const Model& model,
+                                          const std::vector<ParameterGroup>& groups) {
+  std::vector<std::string> names;
+  for (const NamedParameter& parameter : model.parameters()) names.push_back(parameter.name);
+  const std::vector<double> scales = learning_rate_scales(recipe, names);
+  std::vector<ParameterGroup> parts;
+  for (const ParameterGroup& group : groups) {
+    std::map<double, ParameterGroup> by_scale;
+    for (const NamedParameter& parameter : group.parameters) {
+      const double scale = scales[static_cast<std::size_t>(std::ranges::find(names, parameter.name) - names.begin())];
+      ParameterGroup& part = by_scale[scale];
+      part.weight_decay = group.weight_decay;
+      part.learning_rate_scale = scale;
+      part.parameters.push_back(parameter);
+    }
+    for (auto& [scale, part] : by_scale) parts.push_back(std::move(part));
+  }
+  return parts;
 }
 
 Range range_of(const std::vector<double>& pair) { return {pair[0], pair[1]}; }
@@ -128,8 +152,21 @@ LoaderOptions eval_loader_options(const Recipe& recipe) {
           .bad_samples_allowed = recipe.bad_samples};
 }
 
+std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names) {
+  const std::vector<int> depths = parameter_depths(names);
+  const int deepest = depths.empty() ? 0 : *std::ranges::max_element(depths);
+  std::vector<double> scales;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const bool is_head = recipe.head_lr && is_head_parameter(names[i]);
+    scales.push_back(is_head ? *recipe.head_lr / peak_learning_rate(recipe).value
+                             : std::pow(recipe.layer_decay.value_or(1), deepest - depths[i]));
+  }
+  return scales;
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model) {
   auto groups = weight_decay_groups(model.parameters(), recipe.weight_decay, model.info().no_decay);
+  if (recipe.head_lr || recipe.layer_decay) groups = split_by_rate(recipe, model, groups);
   const double rate = peak_learning_rate(recipe).value;
   if (recipe.opt == "sgd") {
     return std::make_unique<Sgd>(std::move(groups), SgdOptions{.learning_rate = rate, .momentum = recipe.momentum});

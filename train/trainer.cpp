@@ -256,10 +256,12 @@ void Trainer::describe() const {
   observer_.note(fmt::format("learning rate: {}; warm-up of {} epochs from {}, then {} to {}, new for each {}",
                              peak_learning_rate(recipe_).explanation, recipe_.warmup_epochs, recipe_.warmup_lr,
                              recipe_.sched, recipe_.min_lr, recipe_.sched_on_updates ? "update" : "epoch"));
-  if (recipe_.file_total_batch > 0 && recipe_.file_total_batch != recipe_.total_batch()) {
-    observer_.note(fmt::format("warning: the total batch is {}, the recipe was made for {}", recipe_.total_batch(),
-                               recipe_.file_total_batch));
+  if (recipe_.layer_decay || recipe_.head_lr) {
+    observer_.note(fmt::format("learning rate by depth: x {} for each block in front of the head, head {}",
+                               recipe_.layer_decay.value_or(1),
+                               recipe_.head_lr.value_or(peak_learning_rate(recipe_).value)));
   }
+  for (const std::string& sentence : departures_from_file(recipe_)) observer_.note("warning: " + sentence);
   observer_.note(fmt::format("run folder: {}", folder_->path().string()));
 }
 
