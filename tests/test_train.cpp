@@ -146,6 +146,28 @@ TEST_F(Train, ResumesBitForBitFromAnyStep) {
   }
 }
 
+TEST_F(Train, RunningStatisticsResumeBitForBit) {
+  const auto resnet = [&](const std::string& experiment) {
+    Recipe r = recipe(experiment);
+    r.model = "resnet20_cifar";
+    r.model_kwargs = {{"depths", "1,1"}};
+    r.drop_path = 0;
+    return r;
+  };
+  Listener listener;
+  EXPECT_EQ(Trainer(resnet("whole"), listener).run(), Trainer::Outcome::finished);
+  Recipe first = resnet("parts");
+  first.max_steps = 3;
+  EXPECT_EQ(Trainer(first, listener).run(), Trainer::Outcome::stopped);
+  Recipe second = resnet("parts");
+  second.resume = (folder_ / "parts").string();
+  second.threads = 1;
+  EXPECT_EQ(Trainer(second, listener).run(), Trainer::Outcome::finished);
+  const auto whole = bytes_of(folder_ / "whole" / "last.safetensors");
+  EXPECT_TRUE(whole.contains("bn1.running_mean") && whole.contains("ema/bn1.running_mean"));
+  EXPECT_TRUE(bytes_of(folder_ / "parts" / "last.safetensors") == whole);
+}
+
 TEST_F(Train, MixesForAModelWithMoreOutputsThanTheDataHasClasses) {
   Recipe more = recipe("more");
   more.num_classes = 12;
