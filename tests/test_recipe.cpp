@@ -54,14 +54,15 @@ TEST(Recipe, ReadsEveryKindOfField) {
 }
 
 TEST(Recipe, FlagsWin) {
-  Recipe recipe = parse_recipe("batch-size: 64\nlr: 0.1\n", "recipe.yaml");
+  Recipe recipe = parse_recipe("batch-size: 64\nlr: 0.1\nmodel-kwargs: {depth: 1, embed_dim: 96}\n", "recipe.yaml");
   set_field(recipe, "lr", {"1e-3"}, "--lr");
   set_field(recipe, "opt-betas", {"0.9", "0.95"}, "--opt-betas");
   set_field(recipe, "model-kwargs", {"depth=2", "num_heads=3"}, "--model-kwargs");
   EXPECT_EQ(recipe.lr, 1e-3);
   EXPECT_EQ(recipe.batch_size, 64);
   EXPECT_EQ(recipe.opt_betas, (std::vector<double>{0.9, 0.95}));
-  EXPECT_EQ(recipe.model_kwargs.at("depth"), "2");
+  const std::map<std::string, std::string> merged{{"depth", "2"}, {"embed_dim", "96"}, {"num_heads", "3"}};
+  EXPECT_EQ(recipe.model_kwargs, merged);
 }
 
 TEST(Recipe, WhatIsWrittenIsReadBack) {

@@ -70,7 +70,7 @@ struct Assign {
     recipe.*member = values;
   }
   void operator()(std::map<std::string, std::string> Recipe::*member) const {
-    std::map<std::string, std::string> values;
+    auto values = recipe.*member;  // what is not named stays: a flag changes one size of a recipe's model
     for (const std::string& word : words) {
       const std::size_t equals = word.find('=');
       if (equals == 0 || equals == std::string::npos || equals + 1 == word.size()) refuse(where, word, field);
