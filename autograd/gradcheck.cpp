@@ -1,12 +1,14 @@
-// The gradient check: numeric and backward Jacobians, entry by entry.
+// The gradient check: what backward returns against differences, entry by entry or in random directions.
 #include "autograd/gradcheck.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "autograd/tape.h"
+#include "tensor/philox.h"
 
 namespace vitrine {
 namespace {
@@ -20,9 +22,8 @@ struct Variable {
   Variable(std::string name_, Tensor value_)
       : name(std::move(name_)), value(std::move(value_)), on_cpu(to_device(value, cpu)) {}
 
-  double get(std::int64_t element) const { return on_cpu.data<double>()[element]; }
-  void set(std::int64_t element, double x) {
-    on_cpu.data<double>()[element] = x;
+  void set(const std::vector<double>& numbers) {
+    std::ranges::copy(numbers, on_cpu.data<double>());
     if (!value.device().is_cpu()) copy_into(value, on_cpu);
   }
 };
@@ -36,22 +37,44 @@ Dims unravel(std::int64_t position, const Shape& shape) {
   return index;
 }
 
-/// Column `element` of the numeric Jacobian: the derivative of every output element with respect to one input element.
-std::vector<double> numeric_column(const std::function<Tensor()>& function, Variable& variable, std::int64_t element,
-                                   double step) {
-  const double centre = variable.get(element);
+/// The derivative of every output element where the variable moves along `direction`: J direction.
+std::vector<double> numeric_derivative(const std::function<Tensor()>& function, Variable& variable,
+                                       const std::vector<double>& direction, double step) {
+  const std::vector<double> centre = variable.on_cpu.to_vector<double>();
   const auto outputs_at = [&](double offset) {
-    variable.set(element, centre + offset);
+    std::vector<double> moved = centre;
+    for (std::size_t i = 0; i < moved.size(); ++i) moved[i] += offset * direction[i];
+    variable.set(moved);
     return function().to_vector<double>();
   };
   const auto plus2 = outputs_at(2 * step), plus1 = outputs_at(step);
   const auto minus1 = outputs_at(-step), minus2 = outputs_at(-2 * step);
-  variable.set(element, centre);
-  std::vector<double> column(plus1.size());
-  for (std::size_t i = 0; i < column.size(); ++i) {
-    column[i] = (8 * (plus1[i] - minus1[i]) - (plus2[i] - minus2[i])) / (12 * step);
+  variable.set(centre);
+  std::vector<double> derivative(plus1.size());
+  for (std::size_t i = 0; i < derivative.size(); ++i) {
+    derivative[i] = (8 * (plus1[i] - minus1[i]) - (plus2[i] - minus2[i])) / (12 * step);
   }
-  return column;
+  return derivative;
+}
+
+std::vector<double> unit_vector(std::int64_t size, std::int64_t one) {
+  std::vector<double> vector(static_cast<std::size_t>(size), 0.0);
+  vector[static_cast<std::size_t>(one)] = 1;
+  return vector;
+}
+
+/// Numbers in (-1, 1), others for every `stream`.
+std::vector<double> random_vector(std::int64_t size, std::uint64_t stream) {
+  const Random random{1, Purpose::test, stream};
+  std::vector<double> vector;
+  for (std::int64_t i = 0; i < size; ++i) {
+    vector.push_back(random.bits(static_cast<std::uint64_t>(i)) * 0x1p-31 - 1);
+  }
+  return vector;
+}
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
 /// Compares entries and keeps the worst.
@@ -59,8 +82,8 @@ class Comparison {
  public:
   explicit Comparison(const GradcheckOptions& options) : options_(options) {}
 
-  void entry(double backward, double numeric, const Variable& variable, std::int64_t input_position,
-             std::int64_t output_position, const Shape& output_shape) {
+  /// `where` is only called for the worst.
+  void entry(double backward, double numeric, const std::function<std::string()>& where) {
     ++report_.entries;
     const double error = std::abs(backward - numeric);
     const double size = std::max(std::abs(backward), std::abs(numeric));
@@ -69,9 +92,7 @@ class Comparison {
     if (std::isnan(relative)) relative = std::numeric_limits<double>::infinity();
     if (relative > report_.worst_relative_error || report_.message.empty()) {
       report_.worst_relative_error = relative;
-      report_.message = fmt::format("d y{} / d {}{}: backward {:.10g}, numeric {:.10g}",
-                                    to_string(unravel(output_position, output_shape)), variable.name,
-                                    to_string(unravel(input_position, variable.value.shape())), backward, numeric);
+      report_.message = fmt::format("{}: backward {:.10g}, numeric {:.10g}", where(), backward, numeric);
     }
   }
 
@@ -82,13 +103,6 @@ class Comparison {
   GradcheckReport report_;
 };
 
-/// One-hot gradient of the output: 1 at `row`, else 0.
-Tensor unit_gradient(const Tensor& output, std::int64_t row) {
-  Tensor dy = zeros(output.shape(), DType::f64);
-  dy.data<double>()[row] = 1;
-  return to_device(dy, output.device());
-}
-
 std::vector<double> flat_or_zeros(const Tensor& gradient, std::int64_t count) {
   return gradient.defined() ? gradient.to_vector<double>() : std::vector<double>(static_cast<std::size_t>(count), 0.0);
 }
@@ -96,41 +110,78 @@ std::vector<double> flat_or_zeros(const Tensor& gradient, std::int64_t count) {
 /// The gradient of the v-th variable, taken out of what backward returned.
 using GradientOf = std::function<Tensor(const Gradients& gradients, std::size_t v)>;
 
-/// The backward Jacobian by rows: entry [row][v] is the gradient of variable v for the output element `row`.
-std::vector<std::vector<std::vector<double>>> backward_jacobian(Tape& tape, const Tensor& output,
-                                                                const std::vector<Variable>& variables,
-                                                                const GradientOf& gradient_of) {
-  std::vector<std::vector<std::vector<double>>> rows(static_cast<std::size_t>(output.numel()));
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    const Tensor dy = unit_gradient(output, static_cast<std::int64_t>(row));
-    const Gradients gradients = tape.tracks(output) ? tape.backward(output, dy, {.retain = true}) : Gradients();
-    for (std::size_t v = 0; v < variables.size(); ++v) {
-      rows[row].push_back(flat_or_zeros(gradient_of(gradients, v), variables[v].value.numel()));
-    }
-  }
-  return rows;
-}
+/// What is checked: a recorded output, the function that computes it again, and its leaves.
+struct Subject {
+  Tape& tape;
+  Tensor output;
+  std::function<Tensor()> function;
+  std::vector<Variable> variables;
+  GradientOf gradient_of;
 
-/// Compares the Jacobian of `output`, recorded on `tape`, with differences of `function`, which computes it again.
-GradcheckReport compare_jacobians(Tape& tape, const Tensor& output, const std::function<Tensor()>& function,
-                                  std::vector<Variable>& variables, const GradientOf& gradient_of,
-                                  const GradcheckOptions& options) {
-  VT_CHECK(output.dtype() == DType::f64, "gradcheck: the function returned {}, expected f64", name_of(output.dtype()));
-  const auto rows = backward_jacobian(tape, output, variables, gradient_of);
-  const PauseRecording pause;
-  Comparison comparison(options);
-  for (std::size_t v = 0; v < variables.size(); ++v) {
-    for (std::int64_t element = 0; element < variables[v].value.numel(); ++element) {
-      const std::vector<double> column = numeric_column(function, variables[v], element, options.step);
-      VT_CHECK(column.size() == rows.size(),
-               "gradcheck: the function returned {} elements, then {}, expected the same shape on every call",
-               rows.size(), column.size());
+  /// dy^T J for each variable, as backward gives it.
+  std::vector<std::vector<double>> backward(const std::vector<double>& dy) const {
+    const Tensor gradient = to_device(from_vector(dy, output.shape()), output.device());
+    const Gradients gradients = tape.tracks(output) ? tape.backward(output, gradient, {.retain = true}) : Gradients();
+    std::vector<std::vector<double>> products;
+    for (std::size_t v = 0; v < variables.size(); ++v) {
+      products.push_back(flat_or_zeros(gradient_of(gradients, v), variables[v].value.numel()));
+    }
+    return products;
+  }
+
+  /// J direction for one variable, by differences.
+  std::vector<double> numeric(std::size_t v, const std::vector<double>& direction, double step) {
+    const PauseRecording pause;
+    std::vector<double> derivative = numeric_derivative(function, variables[v], direction, step);
+    VT_CHECK(static_cast<std::int64_t>(derivative.size()) == output.numel(),
+             "gradcheck: the function returned {} elements, then {}, expected the same shape on every call",
+             output.numel(), derivative.size());
+    return derivative;
+  }
+};
+
+/// Every entry of the Jacobian: rows from backward, columns from differences.
+void compare_entries(Subject& subject, Comparison& comparison, double step) {
+  std::vector<std::vector<std::vector<double>>> rows;  // [output element][variable][input element]
+  const std::int64_t outputs = subject.output.numel();
+  for (std::int64_t row = 0; row < outputs; ++row) rows.push_back(subject.backward(unit_vector(outputs, row)));
+  for (std::size_t v = 0; v < subject.variables.size(); ++v) {
+    const Variable& variable = subject.variables[v];
+    for (std::int64_t element = 0; element < variable.value.numel(); ++element) {
+      const auto column = subject.numeric(v, unit_vector(variable.value.numel(), element), step);
       for (std::size_t row = 0; row < rows.size(); ++row) {
-        comparison.entry(rows[row][v][static_cast<std::size_t>(element)], column[row], variables[v], element,
-                         static_cast<std::int64_t>(row), output.shape());
+        comparison.entry(rows[row][v][static_cast<std::size_t>(element)], column[row], [&] {
+          return fmt::format("d y{} / d {}{}",
+                             to_string(unravel(static_cast<std::int64_t>(row), subject.output.shape())), variable.name,
+                             to_string(unravel(element, variable.value.shape())));
+        });
       }
     }
   }
+}
+
+/// u^T J v for random u and v: u^T J from backward, J v from differences.
+void compare_directions(Subject& subject, Comparison& comparison, const GradcheckOptions& options) {
+  for (int k = 0; k < options.directions; ++k) {
+    const auto stream = static_cast<std::uint64_t>(k);
+    const std::vector<double> u = random_vector(subject.output.numel(), 2 * stream);
+    const auto products = subject.backward(u);
+    for (std::size_t v = 0; v < subject.variables.size(); ++v) {
+      const std::vector<double> direction = random_vector(subject.variables[v].value.numel(), 2 * stream + 1);
+      comparison.entry(dot(products[v], direction), dot(u, subject.numeric(v, direction, options.step)),
+                       [&] { return fmt::format("d y / d {} in direction {}", subject.variables[v].name, k); });
+    }
+  }
+}
+
+GradcheckReport compare(Subject subject, const GradcheckOptions& options) {
+  VT_CHECK(subject.output.dtype() == DType::f64, "gradcheck: the function returned {}, expected f64",
+           name_of(subject.output.dtype()));
+  Comparison comparison(options);
+  if (options.directions > 0)
+    compare_directions(subject, comparison, options);
+  else
+    compare_entries(subject, comparison, options.step);
   return comparison.report();
 }
 
@@ -153,9 +204,9 @@ GradcheckReport check_gradients(const TensorFunction& function, const std::vecto
   std::vector<Tensor> leaves = arguments;
   for (const std::size_t p : positions) leaves[p] = tape.watch(arguments[p]);
   const Tensor output = function(leaves);
-  return compare_jacobians(
-      tape, output, [&] { return function(arguments); }, variables,
-      [&](const Gradients& gradients, std::size_t v) { return gradients[leaves[positions[v]]]; }, options);
+  return compare({tape, output, [&] { return function(arguments); }, std::move(variables),
+                  [&](const Gradients& gradients, std::size_t v) { return gradients[leaves[positions[v]]]; }},
+                 options);
 }
 
 GradcheckReport check_parameter_gradients(const std::function<Tensor()>& function,
@@ -169,9 +220,9 @@ GradcheckReport check_parameter_gradients(const std::function<Tensor()>& functio
   }
   Tape tape;
   const Tensor output = function();
-  return compare_jacobians(
-      tape, output, function, variables,
-      [&](const Gradients& gradients, std::size_t v) { return gradients[*parameters[v].parameter]; }, options);
+  return compare({tape, output, function, std::move(variables),
+                  [&](const Gradients& gradients, std::size_t v) { return gradients[*parameters[v].parameter]; }},
+                 options);
 }
 
 }  // namespace vitrine

@@ -23,11 +23,14 @@ struct GradcheckOptions {
   double step = 1e-3;
   double relative_tolerance = 1e-7;
   double absolute_tolerance = 1e-9;
+  /// 0: every entry of the Jacobian J. k: only u^T J v for k random pairs of directions and each input, which takes 4 k calls
+  /// of the function instead of 4 for every element; it misses a mistake only where that is below the bounds on the whole.
+  int directions = 0;
 };
 
 struct GradcheckReport {
   bool passed = true;
-  std::int64_t entries = 0;         // Jacobian entries compared
+  std::int64_t entries = 0;         // Jacobian entries, or directions, compared
   double worst_relative_error = 0;  // |a - n| / max(|a|, |n|, absolute/relative tolerance); NaN counts as infinity
   std::string message;              // where the worst entry is, e.g. "d y(3) / d x1(2, 0): backward 0.5, numeric 0.25"
 };
@@ -39,10 +42,6 @@ GradcheckReport check_gradients(const TensorFunction& function, const std::vecto
                                 GradcheckOptions options = {});
 
 /// Checks the gradients of a scalar-or-tensor function with respect to f64 parameters, each by name, for users' modules.
-struct NamedParameter {
-  std::string name;
-  Parameter* parameter;
-};
 GradcheckReport check_parameter_gradients(const std::function<Tensor()>& function,
                                           const std::vector<NamedParameter>& parameters, GradcheckOptions options = {});
 

@@ -1,6 +1,8 @@
 // Parameter: a tensor that training changes, with an identity of its own.
 #pragma once
 
+#include <string>
+
 #include "tensor/tensor.h"
 
 namespace vitrine {
@@ -28,6 +30,12 @@ class Parameter {
  private:
   Tensor value_;
   mutable Trace trace_;  // bookkeeping of the tape, not part of the value
+};
+
+/// A parameter of a module, as lists of them name it: "blocks.3.attn.qkv.weight".
+struct NamedParameter {
+  std::string name;
+  Parameter* parameter;
 };
 
 }  // namespace vitrine

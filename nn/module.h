@@ -20,7 +20,6 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradcheck.h"
 #include "autograd/parameter.h"
 #include "tensor/philox.h"
 

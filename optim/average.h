@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "autograd/gradcheck.h"
+#include "autograd/parameter.h"
 
 namespace vitrine {
 

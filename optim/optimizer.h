@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/gradcheck.h"
+#include "autograd/parameter.h"
 #include "autograd/tape.h"
 
 namespace vitrine {

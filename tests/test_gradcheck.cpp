@@ -65,6 +65,19 @@ TEST(Gradcheck, ChecksParametersByName) {
   EXPECT_NE(bad.message.find("bias"), std::string::npos) << bad.message;
 }
 
+// A mistake in one entry shows in a random direction of the whole.
+TEST(Gradcheck, RandomDirectionsFindASlipToo) {
+  const Tensor x = test_values({2, 3}, 1, 0.5, 2), w = test_values({3, 4}, 2);
+  const GradcheckOptions brief{.directions = 2};
+  const auto good = check_gradients([](const auto& t) { return tanh(matmul(t[0], t[1])); }, {x, w}, brief);
+  EXPECT_TRUE(good.passed) << good.message;
+  EXPECT_EQ(good.entries, 4);  // two inputs in two directions
+  EXPECT_TRUE(good.worst_relative_error < 1e-8) << good.message;
+  const auto bad = check_gradients([](const auto& t) { return square_with_a_slip(t[0], 3, 1.001); }, {x}, brief);
+  EXPECT_FALSE(bad.passed);
+  EXPECT_NE(bad.message.find("d y / d x0 in direction"), std::string::npos) << bad.message;
+}
+
 TEST(Gradcheck, RejectsWhatItCannotCheck) {
   EXPECT_THROW(check_gradients([](const auto& x) { return x[0]; }, {zeros({2})}), Error);
   EXPECT_THROW(check_gradients([](const auto& x) { return cast(x[0], DType::f32); }, {zeros({2}, DType::f64)}), Error);
