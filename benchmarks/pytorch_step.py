@@ -1,4 +1,4 @@
-"""The peer's side of the training-step benchmark: timm's ViT in PyTorch, f32 on the CPU or autocast on a GPU, one JSON object.
+"""The peer's side of the training-step benchmark: timm's ViT or Swin in PyTorch, f32 on the CPU or autocast on a GPU, one JSON object.
 
 One step = zero_grad, forward, cross entropy, backward, AdamW, on the same batch each time. Run by benchmarks/compare_pytorch,
 which also describes the files and the JSON that both sides share, and by benchmarks/compare_on_gpu, which asks for rounds.
@@ -32,6 +32,9 @@ LEARNING_RATE, WEIGHT_DECAY, BETAS, EPS = 1e-3, 0.05, (0.9, 0.999), 1e-8
 # Width, depth, heads of vit_<size>_patch<P>_<image>: the names of our registry, some of which timm does not have.
 SIZES = dict(tiny=(192, 12, 3), small=(384, 12, 6), base=(768, 12, 12), large=(1024, 24, 16), huge=(1280, 32, 16))
 
+# Multiply-adds of one image, as `vitrine summary` counts them.
+SWIN_MACS = dict(swin_tiny_patch4_window7_224=4_490_566_656)
+
 
 def model_shape(name):
     """Image side, patch side, width, depth, heads, classes."""
@@ -43,6 +46,8 @@ def model_shape(name):
 
 
 def make_model(name):
+    if name in SWIN_MACS:
+        return timm.create_model(name, drop_path_rate=0.0)
     image, patch, width, depth, heads, classes = model_shape(name)
     return VisionTransformer(img_size=image, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads,
                              num_classes=classes)
@@ -51,6 +56,8 @@ def make_model(name):
 def flops_per_image(name):
     """Forward and backward of one image, 2 for each multiply-add: 6 for each weight and token that it multiplies, and the two
     products of attention. The patch embedding needs no gradient of its input, so it counts 4."""
+    if name in SWIN_MACS:
+        return 6 * SWIN_MACS[name]  # the patch embedding's share is below 1%
     image, patch, width, depth, heads, classes = model_shape(name)
     patches, hidden = (image // patch) ** 2, 4 * width
     tokens = patches + 1
@@ -62,7 +69,7 @@ def export(arguments):
     """Writes weights.safetensors and batch.safetensors, what both sides start from."""
     torch.manual_seed(arguments.seed)
     model = make_model(arguments.model)
-    image, *_, classes = model_shape(arguments.model)
+    image, *_, classes = (224, 1000) if arguments.model in SWIN_MACS else model_shape(arguments.model)
     images = torch.randn(arguments.batch_size, 3, image, image)
     labels = torch.randint(classes, (arguments.batch_size,))
     folder = arguments.export
@@ -74,7 +81,7 @@ def export(arguments):
 def make_optimizer(model, arguments):
     """No decay for norms, biases, the class token and the position embedding, as timm trains."""
     def decays(name, parameter):
-        return parameter.dim() > 1 and name not in ("cls_token", "pos_embed")
+        return parameter.dim() > 1 and not name.endswith(("cls_token", "pos_embed", "relative_position_bias_table"))
 
     named = list(model.named_parameters())
     groups = [

@@ -10,9 +10,11 @@
 #include "autograd/tape.h"
 #include "benchmarks/support/stopwatch.h"
 #include "models/registry.h"
+#include "ops/gemm_cuda.h"
 #include "ops/ops.h"
 #include "optim/adamw.h"
 #include "tensor/allocator.h"
+#include "tensor/graph.h"
 #include "tensor/parallel.h"
 #include "tests/op_table.h"
 #include "train/safetensors.h"
@@ -27,7 +29,7 @@ struct Options {
   std::int64_t image_size = 0, batch_size = 128;
   int steps = 10, warmup = 3, threads = 0;
   double learning_rate = 1e-3;
-  bool amp = false, rounds = false, json = false;
+  bool amp = false, graph = true, autotune = false, rounds = false, json = false;
 };
 
 void add_options(CLI::App& app, Options& options) {
@@ -35,6 +37,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--img-size", options.image_size, "side of the images in pixels; 0 = the model's");
   app.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
   app.add_flag("--amp", options.amp, "activations in bf16");
+  app.add_flag("--graph,!--no-graph", options.graph, "on a GPU, record a step once and replay it; on unless --no-graph");
+  app.add_flag("--autotune", options.autotune, "on a GPU, time cuBLASLt's algorithms and keep the fastest");
   app.add_option("--weights", options.weights, "safetensors with the weights to start from; else random ones");
   app.add_option("--batch", options.batch, "safetensors with images (B, 3, S, S) and labels (B); else random ones");
   app.add_option("--batch-size", options.batch_size, "B of random images")->capture_default_str();
@@ -48,7 +52,9 @@ void add_options(CLI::App& app, Options& options) {
 }
 
 struct ImageBatch {
-  Tensor images, labels;  // (B, 3, S, S) in the dtype of the activations, (B) i64
+  Tensor images;   // (B, 3, S, S) in the dtype of the activations
+  Tensor labels;   // (B) i64, on the CPU
+  Tensor targets;  // (B, K) one-hot, on a GPU: labels are checked on the host, which a recorded step cannot wait for
 };
 
 class Trial {
@@ -101,7 +107,7 @@ class Trial {
 
  private:
   static Model make_model(const Options& options) {
-    ModelOptions changes;
+    ModelOptions changes{.drop_path_rate = 0};  // so that losses can be compared
     if (options.image_size > 0) changes.img_size = options.image_size;
     return create_model(options.model, changes);
   }
@@ -117,14 +123,32 @@ class Trial {
       images = file.read("images");
       labels = file.read("labels");
     }
-    return {placement_.place(images), to_device(labels, placement_.device)};
+    ImageBatch batch{placement_.place(images), labels, {}};
+    if (placement_.device.is_cuda()) {
+      batch.targets = to_device(cast_data(one_hot(labels, model_.classes()), DType::f32), placement_.device);
+    }
+    return batch;
   }
 
+  /// One step, or its recording replayed, once two steps in the ordinary way have set everything up.
   Tensor step() {
+    optimizer_->prepare_step();
+    if (!options_.graph || placement_.device.is_cpu() || steps_++ < 2) return update();
+    if (!graph_) {
+      release_cached_memory(placement_.device);  // the graph needs about as much for itself
+      graph_.emplace(placement_.device, [&] { graph_loss_ = update(); });
+    }
+    graph_->replay();
+    return graph_loss_;
+  }
+
+  Tensor update() {
     Tape tape;
-    const Tensor logits = model_(batch_.images, {.training = true, .generator = &generator_});
-    const Tensor loss = cross_entropy(cast(logits, DType::f32), batch_.labels);
-    optimizer_->step(tape.backward(loss));
+    const Tensor logits = cast(model_(batch_.images, {.training = true, .generator = &generator_}), DType::f32);
+    const Tensor loss =
+        batch_.targets.defined() ? soft_cross_entropy(logits, batch_.targets) : cross_entropy(logits, batch_.labels);
+    optimizer_->gather(tape.backward(loss));
+    optimizer_->run_step();
     return loss;
   }
 
@@ -134,10 +158,14 @@ class Trial {
   std::optional<AdamW> optimizer_;
   ImageBatch batch_;
   Generator generator_;
+  std::optional<Graph> graph_;
+  Tensor graph_loss_;
+  int steps_ = 0;
 };
 
 void run(const Options& options) {
   if (options.threads > 0) set_num_threads(options.threads);
+  set_gemm_autotune(options.autotune);
   Trial trial(options);
   if (options.rounds) {
     for (std::string line; std::getline(std::cin, line);) {

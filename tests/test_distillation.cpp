@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "ops/ops.h"
+#include "tests/cuda_test.h"
 #include "tests/expectations.h"
 #include "tests/op_table.h"
 #include "train/distillation.h"
@@ -154,6 +155,31 @@ TEST_F(DistillationRun, TheTeacherSeesItsOwnNormalisation) {
   const Tensor expected = load_model(teacher).model(for_teacher);
   EXPECT_TRUE(relative_error(distillation.teach(for_student), expected) <= 1e-5);
 }
+
+#if VT_CUDA
+// A convolutional teacher, with its running statistics, and a student with two heads; also as a recorded graph.
+TEST_F(DistillationRun, CudaTeachesLikeTheCpu) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
+  Recipe convolutional = recipe("teacher", "resnet20_cifar", "img-size: 16\n");
+  convolutional.model_kwargs = {{"depths", "1,1"}};
+  Notes notes;
+  Trainer(convolutional, notes).run();
+  const auto run = [&](const std::string& experiment, const std::string& more) {
+    const std::string taught = fmt::format("img-size: 16\nkd-model-name: {}\nkd-distill-type: token\n{}",
+                                           (folder_ / "teacher").string(), more);
+    Notes heard;
+    Trainer trainer(recipe(experiment, "deit_tiny_distilled_patch4_32", taught), heard);
+    trainer.run();
+    return trainer.state().history.at(0);
+  };
+  const EpochSummary exact = run("cpu", ""), replayed = run("graph", "device: cuda\n");
+  const EpochSummary launched = run("launched", "device: cuda\ncuda-graph: false\n");
+  EXPECT_NEAR(replayed.train_loss, exact.train_loss, 1e-4 * exact.train_loss);
+  EXPECT_NEAR(replayed.eval_loss, exact.eval_loss, 1e-4 * exact.eval_loss);
+  EXPECT_EQ(replayed.train_loss, launched.train_loss);
+  EXPECT_EQ(replayed.eval_loss, launched.eval_loss);
+}
+#endif
 
 TEST_F(DistillationRun, MistakesAreErrors) {
   const std::string teacher = train_teacher();

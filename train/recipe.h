@@ -83,7 +83,7 @@ struct Recipe {
   std::uint64_t seed = 42;
   std::int64_t log_interval = 50, checkpoint_hist = 3, recovery_interval = 0, val_interval = 1, threads = 0;
   std::string output = "runs", experiment, eval_metric = "top1", device = "cpu", amp_dtype = "bfloat16";
-  bool amp = false, cuda_graph = true;
+  bool amp = false, cuda_graph = true, cuda_autotune = false;
 
   /// Not fields: the total batch and the peak learning rate of the YAML file that was read; 0 = no file.
   std::int64_t file_total_batch = 0;

@@ -196,6 +196,8 @@ Fields run_fields() {
       {"amp", &Recipe::amp, yes_or_no(),
        "mixed precision: activations in bf16; weights, statistics and updates in f32"},
       {"cuda-graph", &Recipe::cuda_graph, yes_or_no(), "on a GPU, record an update once and replay it"},
+      {"cuda-autotune", &Recipe::cuda_autotune, yes_or_no(),
+       "on a GPU, time the algorithms for each product and keep the fastest; the bits may then differ from run to run"},
       {"amp-dtype", &Recipe::amp_dtype, one_of({"bfloat16"}), "of the activations with --amp"},
   };
 }

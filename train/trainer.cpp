@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/tape.h"
+#include "ops/gemm_cuda.h"
 #include "ops/ops.h"
 #include "optim/squared_norm.h"
 #include "tensor/parallel.h"
@@ -154,6 +155,7 @@ Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(rec
   check_recipe(recipe_);
   placement_ = open_placement(recipe_);
   if (recipe_.threads > 0) set_num_threads(static_cast<int>(recipe_.threads));
+  set_gemm_autotune(recipe_.cuda_autotune);
   data_ = open_data(recipe_);
   build_model();
   preprocessing_ = preprocessing(recipe_, *model_);
