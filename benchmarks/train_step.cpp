@@ -37,7 +37,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--img-size", options.image_size, "side of the images in pixels; 0 = the model's");
   app.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
   app.add_flag("--amp", options.amp, "activations in bf16");
-  app.add_flag("--graph,!--no-graph", options.graph, "on a GPU, record a step once and replay it; on unless --no-graph");
+  app.add_flag("--graph,!--no-graph", options.graph,
+               "on a GPU, record a step once and replay it; on unless --no-graph");
   app.add_flag("--autotune", options.autotune, "on a GPU, time cuBLASLt's algorithms and keep the fastest");
   app.add_option("--weights", options.weights, "safetensors with the weights to start from; else random ones");
   app.add_option("--batch", options.batch, "safetensors with images (B, 3, S, S) and labels (B); else random ones");

@@ -1,4 +1,5 @@
 // Layers for images: gradients in float64, buffers in training, in state dicts, copies and casts, error messages.
+#include "autograd/gradcheck.h"
 #include "nn/image_layers.h"
 
 #include <gtest/gtest.h>

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 
+#include "autograd/gradcheck.h"
 #include "models/registry.h"
 #include "models/vit.h"
 #include "ops/ops.h"

@@ -1,4 +1,5 @@
 // Layers: gradients of every layer in float64, values against naive loops, noise in training only, error messages.
+#include "autograd/gradcheck.h"
 #include "nn/layers.h"
 
 #include <gtest/gtest.h>
