@@ -31,7 +31,8 @@ std::string common_prefix(const std::vector<std::string>& names) {
 }
 
 bool is_derived(const NameTable& table, std::string_view name) {
-  return std::ranges::any_of(table.derived, [&](const NamePattern& pattern) { return pattern.match(name).has_value(); });
+  return std::ranges::any_of(table.derived,
+                             [&](const NamePattern& pattern) { return pattern.match(name).has_value(); });
 }
 
 /// A row, and what its variables stand for in one name.
@@ -109,9 +110,8 @@ struct Parts {
 
 Tensor join(const Parts& parts) {
   for (std::size_t i = 1; i < parts.tensors.size(); ++i) {
-    VT_CHECK(parts.tensors[i].shape() == parts.tensors[0].shape(),
-             "weights: {} has shape {}, expected {} as {} has it", parts.names[i],
-             to_string(parts.tensors[i].shape()), to_string(parts.tensors[0].shape()), parts.names[0]);
+    VT_CHECK(parts.tensors[i].shape() == parts.tensors[0].shape(), "weights: {} has shape {}, expected {} as {} has it",
+             parts.names[i], to_string(parts.tensors[i].shape()), to_string(parts.tensors[0].shape()), parts.names[0]);
   }
   return concat(parts.tensors, 0);
 }
@@ -136,7 +136,8 @@ void add_part(std::map<std::string, Parts>& all, const std::string& ours, const 
 WeightLayout weight_layout_from_name(std::string_view name) {
   if (name == "timm") return WeightLayout::timm;
   if (name == "torchvision") return WeightLayout::torchvision;
-  VT_CHECK(name == "huggingface", "weight layout: \"{}\" is not known, expected timm, torchvision or huggingface", name);
+  VT_CHECK(name == "huggingface", "weight layout: \"{}\" is not known, expected timm, torchvision or huggingface",
+           name);
   return WeightLayout::huggingface;
 }
 
@@ -210,7 +211,8 @@ namespace {
 
 const NameTable& written_table(const StateDict& weights, WeightLayout layout, const char* layout_name) {
   const NameTable* ours = our_table(weights);
-  VT_CHECK(ours, "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin or ResNet",
+  VT_CHECK(ours,
+           "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin or ResNet",
            layout_name);
   for (const NameTable& table : name_tables()) {
     if (table.architecture == ours->architecture && table.layout == layout && table.is_written) return table;

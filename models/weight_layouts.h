@@ -25,13 +25,13 @@ struct NameTable;
 
 /// Weights under our names, and what is needed to speak of them under those of their file.
 struct TranslatedWeights {
-  StateDict state;                    // our names; in the order of the file
-  std::vector<std::string> unknown;   // names of the file that its layout does not have
-  std::vector<std::string> derived;   // names of index and mask buffers, which were left out: they follow from the sizes
-  std::vector<std::string> names;     // every name of the file
-  const NameTable* table = nullptr;   // nullptr: the file's names are ours, as they stand
-  std::string prefix;                 // "module." or "model.", where all names of the file had it
-  bool has_base = true;               // whether the names have the table's base, such as "vit."
+  StateDict state;                   // our names; in the order of the file
+  std::vector<std::string> unknown;  // names of the file that its layout does not have
+  std::vector<std::string> derived;  // names of index and mask buffers, which were left out: they follow from the sizes
+  std::vector<std::string> names;    // every name of the file
+  const NameTable* table = nullptr;  // nullptr: the file's names are ours, as they stand
+  std::string prefix;                // "module." or "model.", where all names of the file had it
+  bool has_base = true;              // whether the names have the table's base, such as "vit."
 
   /// "torchvision's Swin"; "timm's" where nothing had to be translated.
   std::string description() const;

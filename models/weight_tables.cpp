@@ -164,8 +164,7 @@ void add_vits(std::vector<NameTable>& all) {
   const Rows hidden = {{"head_dist.*", "distillation_classifier.*"},
                        {"dist_token", "deit.embeddings.distillation_token"}};
   const Rows deit = joined(replaced(vit, {{"vit.", "deit."}, {"classifier.", "cls_classifier."}}), hidden);
-  add("timm's ViT", "ViT", WeightLayout::timm, true,
-      joined(ours_of(torchvision_vit()), {{"fc_norm.*", "fc_norm.*"}}));
+  add("timm's ViT", "ViT", WeightLayout::timm, true, joined(ours_of(torchvision_vit()), {{"fc_norm.*", "fc_norm.*"}}));
   add("torchvision's ViT", "ViT", WeightLayout::torchvision, true, torchvision_vit());
   add("torchvision's ViT before 0.13", "ViT", WeightLayout::torchvision, only_read,
       replaced(torchvision_vit(), {{"mlp.0.", "mlp.linear_1."}, {"mlp.3.", "mlp.linear_2."}}));
@@ -202,8 +201,13 @@ void add_resnets(std::vector<NameTable>& all) {
   const Rows ours = ours_of(huggingface_resnet());
   all.push_back({"timm's ResNet", "ResNet", WeightLayout::timm, true, compiled(ours, true), {}, ""});
   all.push_back({"torchvision's ResNet", "ResNet", WeightLayout::torchvision, true, compiled(ours, true), {}, ""});
-  all.push_back({"Hugging Face's ResNet", "ResNet", WeightLayout::huggingface, true,
-                 compiled(huggingface_resnet(), false), {}, "resnet."});
+  all.push_back({"Hugging Face's ResNet",
+                 "ResNet",
+                 WeightLayout::huggingface,
+                 true,
+                 compiled(huggingface_resnet(), false),
+                 {},
+                 "resnet."});
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct NameTable {
   bool is_written = true;  // false: an older form, or one in memory, which is read alone
   std::vector<NameRow> rows;
   std::vector<NamePattern> derived;  // buffers that follow from the sizes, such as index tables and masks
-  std::string base;                  // begins the names of the model without its head, and is left out in files of that alone
+  std::string base;  // begins the names of the model without its head, and is left out in files of that alone
 };
 
 /// All of them; for each architecture ours (timm's) before the others.
