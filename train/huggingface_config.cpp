@@ -7,14 +7,11 @@
 namespace vitrine {
 namespace {
 
-using Numbers64 = std::vector<int>;
-
 /// Refuses what no model of ours can be told.
 template <class T>
 void expect_setting(const ConfigFile& config, const std::string& key, const T& expected) {
   const T value = config.get(key, expected);
-  VT_CHECK(value == expected, "{}: is {}, expected {}", config.where(key), fmt::to_string(value),
-           fmt::to_string(expected));
+  VT_CHECK(value == expected, "{}: is {}, expected {}", config.where(key), value, expected);
 }
 
 void check_common(const ConfigFile& config, const std::string& activation) {
@@ -60,11 +57,10 @@ void note_epsilon(const ConfigFile& config, double fallback, double ours, Huggin
 // ---- One architecture each. The fallbacks are the defaults of transformers, which its files may leave out. ----
 
 /// "vit_base_patch16_224" where that exists, else a name of the same kind, whose sizes the options change.
-std::string name_of_vit(const ModelOptions& o, bool distilled, bool deit) {
+std::string name_of_vit(const ModelOptions& o, bool distilled) {
   static const std::map<std::int64_t, const char*> sizes = {
       {192, "tiny"}, {384, "small"}, {768, "base"}, {1024, "large"}, {1280, "huge"}};
-  const std::string kind =
-      distilled ? "deit_{}_distilled_patch{}_{}" : (deit ? "deit_{}_patch{}_{}" : "vit_{}_patch{}_{}");
+  const std::string kind = distilled ? "deit_{}_distilled_patch{}_{}" : "vit_{}_patch{}_{}";
   const auto size = sizes.find(*o.embed_dim);
   const std::string name =
       fmt::format(fmt::runtime(kind), size == sizes.end() ? "base" : size->second, *o.patch_size, *o.img_size);
@@ -89,7 +85,7 @@ void read_vit(const ConfigFile& config, HuggingFaceModel& model) {
   o.depth = static_cast<int>(config.get<std::int64_t>("num_hidden_layers", 12));
   o.num_heads = Numbers(static_cast<int>(config.get<std::int64_t>("num_attention_heads", 12)));
   o.mlp_ratio = static_cast<double>(config.get<std::int64_t>("intermediate_size", 3072)) / static_cast<double>(D);
-  model.name = name_of_vit(o, distilled, deit);
+  model.name = name_of_vit(o, distilled);
   note_epsilon(config, 1e-12, 1e-6, model);
 }
 
@@ -100,14 +96,14 @@ void read_swin(const ConfigFile& config, HuggingFaceModel& model) {
   o.img_size = config.get<std::int64_t>("image_size", 224);
   o.patch_size = config.get<std::int64_t>("patch_size", 4);
   o.embed_dim = config.get<std::int64_t>("embed_dim", 96);
-  o.depths = Numbers(config.get("depths", Numbers64{2, 2, 6, 2}));
-  o.num_heads = Numbers(config.get("num_heads", Numbers64{3, 6, 12, 24}));
+  o.depths = Numbers(config.get("depths", std::vector<int>{2, 2, 6, 2}));
+  o.num_heads = Numbers(config.get("num_heads", std::vector<int>{3, 6, 12, 24}));
   o.window_size = config.get<std::int64_t>("window_size", 7);
   o.mlp_ratio = config.get("mlp_ratio", 4.0);
   if (config.get("use_absolute_embeddings", false)) o.position = "both";
   static const std::map<std::int64_t, const char*> sizes = {{96, "tiny"}, {128, "base"}, {192, "large"}};
   const auto size = sizes.find(*o.embed_dim);
-  const bool is_small = *o.embed_dim == 96 && o.depths->values == Numbers64{2, 2, 18, 2};
+  const bool is_small = *o.embed_dim == 96 && o.depths->values == std::vector<int>{2, 2, 18, 2};
   const std::string name = fmt::format("swin_{}_patch{}_window{}_{}",
                                        is_small              ? "small"
                                        : size == sizes.end() ? "tiny"
@@ -126,14 +122,14 @@ void read_resnet(const ConfigFile& config, HuggingFaceModel& model) {
   VT_CHECK(type == "basic" || type == "bottleneck", "{}: is \"{}\", expected basic or bottleneck",
            config.where("layer_type"), type);
   const int outer = type == "basic" ? 1 : 4;
-  const Numbers64 expected = {64 * outer, 128 * outer, 256 * outer, 512 * outer};
-  const auto widths = config.get("hidden_sizes", Numbers64{256, 512, 1024, 2048});
-  const auto depths = config.get("depths", Numbers64{3, 4, 6, 3});
+  const std::vector<int> expected = {64 * outer, 128 * outer, 256 * outer, 512 * outer};
+  const auto widths = config.get("hidden_sizes", std::vector<int>{256, 512, 1024, 2048});
+  const auto depths = config.get("depths", std::vector<int>{3, 4, 6, 3});
   VT_CHECK(widths == expected && depths.size() == widths.size(),
            "{}: are of another network than ResNet-18, -34, -50 and their likes: the first is {} of {}",
            config.where("hidden_sizes"), widths.empty() ? 0 : widths[0], widths.size());
   model.options.depths = Numbers(depths);
-  model.name = type == "bottleneck" ? "resnet50" : depths == Numbers64{3, 4, 6, 3} ? "resnet34" : "resnet18";
+  model.name = type == "bottleneck" ? "resnet50" : depths == std::vector<int>{3, 4, 6, 3} ? "resnet34" : "resnet18";
 }
 
 }  // namespace
