@@ -182,7 +182,7 @@ TranslatedWeights to_our_layout(const StateDict& weights) {
   return result;
 }
 
-std::string TranslatedWeights::description() const { return table ? table->description : "timm's"; }
+std::string TranslatedWeights::description() const { return table ? table->description : "timm"; }
 
 std::vector<std::string> TranslatedWeights::names_of(const std::string& ours) const {
   auto found = table ? find_row(*table, &NameRow::ours, ours) : std::nullopt;

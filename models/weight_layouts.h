@@ -33,7 +33,7 @@ struct TranslatedWeights {
   std::string prefix;                // "module." or "model.", where all names of the file had it
   bool has_base = true;              // whether the names have the table's base, such as "vit."
 
-  /// "torchvision's Swin"; "timm's" where nothing had to be translated.
+  /// "torchvision's Swin"; "timm" where nothing had to be translated.
   std::string description() const;
   /// What the file calls a weight of ours, or would call it: three names for a `qkv` where query, key and value are apart.
   std::vector<std::string> names_of(const std::string& ours) const;

@@ -180,7 +180,7 @@ TEST(WeightLayouts, EveryArchitectureGoesThereAndBack) {
             {WeightLayout::torchvision, WeightLayout::huggingface}},
            {"resnet18_cifar", {}, {WeightLayout::torchvision, WeightLayout::huggingface}}}) {
     const StateDict ours = create_model(name, options).state_dict();
-    EXPECT_EQ(to_our_layout(ours).description(), "timm's") << name;
+    EXPECT_EQ(to_our_layout(ours).description(), "timm") << name;
     expect_same(to_our_layout(ours).state, ours);
     expect_same(to_layout(ours, WeightLayout::timm), ours);
     for (const WeightLayout layout : layouts) {

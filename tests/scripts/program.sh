@@ -63,7 +63,7 @@ printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAA
 refuse 1 "none.png" predict --checkpoint runs/whole none.png
 
 # ---- Weights under other names ----
-"$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm's to those of huggingface" || fail "convert"
+"$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"
 grep -qa vit.encoder.layer.0.attention.attention.query.weight converted/model.safetensors || fail "convert: the names"
 "$vitrine" convert converted/model.safetensors back.safetensors --to timm >/dev/null || fail "convert back"
 "$vitrine" convert runs/whole copy --to timm | grep -q 'with config.json' || fail "convert --to timm"
