@@ -108,7 +108,7 @@ TEST(LoadWeights, AdaptsAViTToOtherImagesAndClasses) {
   }
 }
 
-TEST(LoadWeights, AdaptsASwinOfTorchvisionToOtherImages) {
+TEST(LoadWeights, AdaptsASwinToOtherImagesAndWindows) {
   const char* name = "swin_tiny_patch2_window4_32";
   const ModelOptions options{
       .embed_dim = 12, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2}), .position = "both"};
