@@ -49,8 +49,8 @@ class Adapter {
  private:
   const char* filter_name() const { return filter_ == PositionFilter::bicubic ? "bicubic" : "bilinear"; }
 
-  /// The source must have a square of patches behind the tokens that the model has. (Of other tokens that is noticed: one or two
-  /// beside a square make no square.)
+  /// The source must have a square of patches behind the tokens that the model has. (Of other tokens that is noticed:
+  /// one or two beside a square make no square.)
   void adapt_embedding(Tensor& tensor, const Shape& wanted) {
     if (tensor.dim() != 3 || tensor.size(2) != wanted[2]) return;
     std::int64_t prefix = 0;

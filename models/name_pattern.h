@@ -21,8 +21,8 @@ struct NameMatch {
   std::size_t part = 0;  // which word of `[a|b|c]`
 };
 
-/// Text in which `{s}`, `{s+1}` and `{2s+1}` are numbers computed from a variable that is at least 0, `[a|b|c]` is one of these
-/// words, and `*` at the end is a word without dots.
+/// Text in which `{s}`, `{s+1}` and `{2s+1}` are numbers computed from a variable that is at least 0, `[a|b|c]` is one
+/// of these words, and `*` at the end is a word without dots.
 class NamePattern {
  public:
   NamePattern(const std::string& text);  // not explicit: tables of patterns are written as text

@@ -1,5 +1,5 @@
-// The tables of names: timm's on the left, the other library's on the right. From the state dicts of timm 1.0, torchvision 0.29,
-// transformers 4 and 5 and the files of microsoft/Swin-Transformer.
+// The tables of names: timm's on the left, the other library's on the right. From the state dicts of timm 1.0,
+// torchvision 0.29, transformers 4 and 5 and the files of microsoft/Swin-Transformer.
 #include "models/weight_tables.h"
 
 #include <utility>

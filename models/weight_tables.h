@@ -9,7 +9,8 @@
 
 namespace vitrine {
 
-/// One kind of weight. Where their pattern has words `[query|key|value]`, ours is those tensors one after the other along dim 0.
+/// One kind of weight. Where their pattern has words `[query|key|value]`, ours is those tensors one after the other
+/// along dim 0.
 struct NameRow {
   NamePattern ours, theirs;
   bool flat_grid = false;  // theirs (1, H W, C) is our (1, H, W, C)

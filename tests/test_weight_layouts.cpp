@@ -1,5 +1,5 @@
-// Weights of torchvision, Hugging Face and Swin's authors load by name and give the logits and gradients of their libraries, and ours
-// go back under those names; tests/golden/make_layouts.py made the files.
+// Weights of torchvision, Hugging Face and Swin's authors load by name and give the logits and gradients of their
+// libraries, and ours go back under those names; tests/golden/make_layouts.py made the files.
 #include "models/weight_layouts.h"
 
 #include <gtest/gtest.h>

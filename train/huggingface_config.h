@@ -18,7 +18,8 @@ struct HuggingFaceModel {
   std::vector<std::string> notes;        // where our model differs
 };
 
-/// Of model_type vit, deit, swin or resnet; Error that names file and key for another, and for settings that no model of ours has.
+/// Of model_type vit, deit, swin or resnet; Error that names file and key for another, and for settings that no model
+/// of ours has.
 HuggingFaceModel read_huggingface_model(const ConfigFile& config);
 
 /// Takes over what `folder`/preprocessor_config.json says, where there is such a file.
