@@ -28,6 +28,7 @@ void add_predict(CLI::App& program, int& exit_code);
 void add_augment(CLI::App& program, int& exit_code);
 void add_summary(CLI::App& program, int& exit_code);
 void add_list_models(CLI::App& program, int& exit_code);
+void add_convert(CLI::App& program, int& exit_code);
 void add_gradcheck(CLI::App& program, int& exit_code);
 
 }  // namespace vitrine

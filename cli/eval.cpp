@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_options.h"
+#include "models/load_weights.h"
 #include "tensor/parallel.h"
 #include "train/evaluate.h"
 #include "train/setup.h"
@@ -31,9 +32,9 @@ Recipe data_of_run(const std::filesystem::path& checkpoint) {
 LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
   if (!options.recipe.has("model")) return load_model(options.checkpoint);
   Model model = create_model(recipe.model, model_options(recipe, data.num_classes()));
-  model.load_state_dict(read_weights(options.checkpoint));
+  WeightLoad load = load_weights(model, read_weights(options.checkpoint));
   PretrainedConfig prepared = preprocessing(recipe, model);
-  return {std::move(model), std::move(prepared), data.class_names()};
+  return {std::move(model), std::move(prepared), data.class_names(), std::move(load.notes)};
 }
 
 int run_eval(const EvalOptions& options) {
@@ -49,6 +50,7 @@ int run_eval(const EvalOptions& options) {
   VT_CHECK(loaded.model.classes() >= data->num_classes(),
            "{}: the model has {} outputs, expected at least {}, the classes of {}", options.checkpoint,
            loaded.model.classes(), data->num_classes(), recipe.data_dir);
+  for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(placement.device);
   Loader loader(data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));
   const Evaluation result = evaluate(loaded.model, loader, placement);

@@ -47,7 +47,8 @@ int run(int argc, char** argv) {
       "saving.");
   program.allow_extras();
   int exit_code = exit_success;
-  for (const auto add : {add_train, add_eval, add_predict, add_augment, add_summary, add_list_models, add_gradcheck}) {
+  for (const auto add :
+       {add_train, add_eval, add_predict, add_augment, add_convert, add_summary, add_list_models, add_gradcheck}) {
     add(program, exit_code);
   }
   for (CLI::App* command : program.get_subcommands({})) {

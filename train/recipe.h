@@ -53,7 +53,7 @@ struct Recipe {
   std::string model = "vit_tiny_patch16_224";
   std::map<std::string, std::string> model_kwargs;
   double drop = 0, drop_path = 0;
-  std::string pretrained_path, initial_checkpoint, resume;
+  std::string pretrained_path, pos_embed_interpolation = "bicubic", initial_checkpoint, resume;
 
   // Optimisation
   std::string opt = "adamw";

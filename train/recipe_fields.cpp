@@ -122,9 +122,13 @@ Fields model_fields() {
       {"drop", &Recipe::drop, below_one(), "dropout rate"},
       {"drop-path", &Recipe::drop_path, below_one(), "stochastic depth rate of the last block"},
       {"pretrained-path", &Recipe::pretrained_path, any("a file or folder"),
-       "weights to start from; what does not fit, such as another head, stays random"},
+       "weights to start from, of timm, torchvision or Hugging Face; for another image size positions are resized, and "
+       "what "
+       "does not fit, such as another head, stays random"},
+      {"pos-embed-interpolation", &Recipe::pos_embed_interpolation, one_of({"bicubic", "bilinear"}),
+       "how --pretrained-path resizes position embeddings"},
       {"initial-checkpoint", &Recipe::initial_checkpoint, any("a file or folder"),
-       "weights to start from; all must fit"},
+       "weights to start from, of timm, torchvision or Hugging Face; all must fit"},
       {"resume", &Recipe::resume, any("a checkpoint"), "goes on with a run, bit for bit, in its own folder"},
   };
 }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/tape.h"
+#include "models/load_weights.h"
 #include "ops/gemm_cuda.h"
 #include "ops/ops.h"
 #include "optim/squared_norm.h"
@@ -168,12 +169,7 @@ Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(rec
 
 void Trainer::build_model() {
   model_.emplace(create_model(recipe_.model, model_options(recipe_, data_.train->num_classes())));
-  const bool fresh = recipe_.resume.empty();  // a run that goes on brings its weights
-  if (fresh && !recipe_.initial_checkpoint.empty()) model_->load_state_dict(read_weights(recipe_.initial_checkpoint));
-  if (fresh && !recipe_.pretrained_path.empty()) {
-    const LoadReport report = model_->load_state_dict(read_weights(recipe_.pretrained_path), false);
-    if (!report.clean()) observer_.note(fmt::format("{}: {}", recipe_.pretrained_path, to_string(report)));
-  }
+  if (recipe_.resume.empty()) load_first_weights();  // a run that goes on brings its own
   model_->move_to(placement_.device);
   if (recipe_.model_ema) average_model_.emplace(model_->deep_copy());
   optimizer_ = make_optimizer(recipe_, *model_);
@@ -184,6 +180,20 @@ void Trainer::build_model() {
   }
   weight_update_.emplace(recipe_, *model_, *optimizer_, average_ ? &*average_ : nullptr,
                          distillation_ ? &*distillation_ : nullptr, placement_);
+}
+
+void Trainer::load_first_weights() {
+  const bool strict = !recipe_.initial_checkpoint.empty();
+  const std::string& path = strict ? recipe_.initial_checkpoint : recipe_.pretrained_path;
+  if (path.empty()) return;
+  try {
+    const PositionFilter filter =
+        recipe_.pos_embed_interpolation == "bilinear" ? PositionFilter::bilinear : PositionFilter::bicubic;
+    const WeightLoad load = load_weights(*model_, read_weights(path), {.strict = strict, .position_filter = filter});
+    for (const std::string& note : load.notes) observer_.note(fmt::format("{}: {}", path, note));
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}: {}", strict ? "--initial-checkpoint" : "--pretrained-path", path, error.what()));
+  }
 }
 
 void Trainer::start_or_resume() {

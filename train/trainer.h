@@ -43,6 +43,7 @@ class Trainer {
 
  private:
   void build_model();
+  void load_first_weights();
   void start_or_resume();
   void describe() const;
 

@@ -9,8 +9,11 @@
 #include <sstream>
 #include <variant>
 
+#include "models/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/config_file.h"
 #include "train/file.h"
+#include "train/huggingface_config.h"
 #include "train/recipe.h"
 #include "train/safetensors.h"
 
@@ -83,44 +86,6 @@ Json model_args(const ModelOptions& options) {
   return json;
 }
 
-/// Values of a config.json; every mistake in it is an Error that names file and key.
-class ConfigFile {
- public:
-  explicit ConfigFile(const fs::path& path) : path_(path) {
-    try {
-      json_ = Json::parse(read_text(path));
-    } catch (const nlohmann::json::exception& error) {
-      throw Error(fmt::format("{}: is not valid JSON: {}", path.string(), error.what()));
-    }
-    VT_CHECK(json_.is_object(), "{}: expected a JSON object", path.string());
-  }
-
-  /// The value at "key" or "outer.key", or `fallback` where there is none.
-  template <class T>
-  T get(const std::string& key, T fallback) const {
-    const std::size_t dot = key.find('.');
-    const Json* at = &json_;
-    if (dot != std::string::npos) {
-      const auto outer = json_.find(key.substr(0, dot));
-      if (outer == json_.end() || outer->is_null()) return fallback;
-      at = &*outer;
-    }
-    const auto found = at->find(dot == std::string::npos ? key : key.substr(dot + 1));
-    if (found == at->end() || found->is_null()) return fallback;
-    try {
-      return found->template get<T>();
-    } catch (const nlohmann::json::exception&) {
-      throw Error(fmt::format("{}: {} is {}, which has the wrong type", path_.string(), key, found->dump()));
-    }
-  }
-  const Json& json() const { return json_; }
-  std::string where(const std::string& key) const { return fmt::format("{}: {}", path_.string(), key); }
-
- private:
-  fs::path path_;
-  Json json_;
-};
-
 PretrainedConfig read_preprocessing(const ConfigFile& config, PretrainedConfig p) {
   p.input_size = config.get("pretrained_cfg.input_size", p.input_size);
   p.interpolation = config.get("pretrained_cfg.interpolation", p.interpolation);
@@ -188,28 +153,46 @@ StateDict read_weights(const fs::path& path) {
   return average.empty() ? weights : average;
 }
 
-LoadedModel load_model(const fs::path& path) {
-  VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
-  const fs::path folder = fs::is_directory(path) ? path : path.parent_path();
-  const ConfigFile config(folder / "config.json");
-  const auto name = config.get<std::string>("architecture", "");
-  VT_CHECK(!name.empty(), "{}: is missing, expected the name of a model", config.where("architecture"));
+namespace {
+
+/// What timm's config.json says of the model.
+Model model_of_timm(const ConfigFile& config) {
   ModelOptions options;
   if (const auto classes = config.get<std::int64_t>("num_classes", -1); classes >= 0) options.num_classes = classes;
-  if (const auto args = config.json().find("model_args"); args != config.json().end() && args->is_object()) {
-    for (const auto& [key, value] : args->items()) {
-      const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-      set_model_option(options, key, text, config.where("model_args"));
-    }
+  for (const auto& [key, text] : config.members("model_args")) {
+    set_model_option(options, key, text, config.where("model_args"));
   }
-  Model model = create_model(name, options);
-  const PretrainedConfig preprocessing = read_preprocessing(config, model.pretrained_config());
+  return create_model(config.get<std::string>("architecture", ""), options);
+}
+
+LoadedModel model_of(const fs::path& folder) {
+  const ConfigFile config(folder / "config.json");
+  if (config.has("architecture")) {
+    Model model = model_of_timm(config);
+    const PretrainedConfig preprocessing = read_preprocessing(config, model.pretrained_config());
+    return {std::move(model), preprocessing, config.get("label_names", std::vector<std::string>{}), {}};
+  }
+  VT_CHECK(config.has("model_type"), "{}: is missing, expected the name of a model (or model_type, of Hugging Face)",
+           config.where("architecture"));
+  HuggingFaceModel described = read_huggingface_model(config);
+  Model model = create_model(described.name, described.options);
+  const PretrainedConfig preprocessing = read_huggingface_preprocessing(folder, model.pretrained_config());
+  return {std::move(model), preprocessing, std::move(described.label_names), std::move(described.notes)};
+}
+
+}  // namespace
+
+LoadedModel load_model(const fs::path& path) {
+  VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
+  LoadedModel loaded = model_of(fs::is_directory(path) ? path : path.parent_path());
   try {
-    model.load_state_dict(read_weights(path));
+    for (std::string& note : load_weights(loaded.model, read_weights(path)).notes) {
+      loaded.notes.push_back(fmt::format("{}: {}", path.string(), note));
+    }
   } catch (const Error& error) {
     throw Error(fmt::format("{}: {}", path.string(), error.what()));
   }
-  return {std::move(model), preprocessing, config.get("label_names", std::vector<std::string>{})};
+  return loaded;
 }
 
 }  // namespace vitrine

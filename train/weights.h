@@ -1,4 +1,5 @@
-// Weights as users exchange them: a folder with model.safetensors and config.json, as timm and Hugging Face lay it out.
+// Weights as users exchange them: a folder with model.safetensors and config.json, as timm and Hugging Face lay it out. (The names
+// of weights are the matter of models/weight_layouts.h.)
 //
 //   save_weights("my-vit", model, preprocessing, {"cat", "dog"});
 //   LoadedModel loaded = load_model("my-vit");           // also a run folder, or a checkpoint file in one
@@ -31,13 +32,15 @@ struct LoadedModel {
   Model model;
   PretrainedConfig preprocessing;
   std::vector<std::string> label_names;  // may be empty
+  std::vector<std::string> notes;        // what was converted, and where a model of another library differs
 };
 
-/// Builds the model that config.json describes and loads its weights; all must fit. `path` is a weights folder, or a
-/// .safetensors file with config.json beside it. Of a checkpoint with a moving average, the average is taken.
+/// Builds the model that config.json describes, timm's or Hugging Face's, and loads its weights, under whatever names; all must
+/// fit. `path` is a weights folder, or a .safetensors file with config.json beside it. Of a checkpoint with a moving average, the
+/// average is taken.
 LoadedModel load_model(const std::filesystem::path& path);
 
-/// The weights in a file, or in a folder's model.safetensors: what a model's load_state_dict takes.
+/// The weights in a file, or in a folder's model.safetensors, under the names that they have there: what load_weights takes.
 StateDict read_weights(const std::filesystem::path& path);
 
 }  // namespace vitrine

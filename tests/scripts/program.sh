@@ -62,6 +62,19 @@ printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAA
 [[ $(grep -c '%  ' predictions) == 3 ]] || fail "predict: $(cat predictions)"
 refuse 1 "none.png" predict --checkpoint runs/whole none.png
 
+# ---- Weights under other names ----
+"$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"
+grep -qa vit.encoder.layer.0.attention.attention.query.weight converted/model.safetensors || fail "convert: the names"
+"$vitrine" convert converted/model.safetensors back.safetensors --to timm >/dev/null || fail "convert back"
+"$vitrine" convert runs/whole copy --to timm | grep -q 'with config.json' || fail "convert --to timm"
+cp copy/config.json . # beside back.safetensors
+"$vitrine" eval --checkpoint back.safetensors --dataset shapes --val-num-samples 16 >one
+"$vitrine" eval --checkpoint copy --dataset shapes --val-num-samples 16 >two
+cmp one two || fail "convert: eval gives $(cat one) and $(cat two)"
+refuse 1 "copy/model.safetensors: exists already" convert runs/whole copy --to timm
+refuse 2 "vitrine convert: --to" convert runs/whole other --to keras
+refuse 1 "none: no such file or folder" convert none other --to timm
+
 # ---- A contact sheet ----
 "$vitrine" augment grey.png grey.png --aa rand-m9-mstd0.5-inc1 --mixup 0.8 --versions 3 -o sheet.png >log || fail "augment: $(cat log)"
 grep -q '^sheet.png: [0-9]*x[0-9]* pixels, 2 images, 3 versions of each, policy rand' log || fail "augment: $(cat log)"
