@@ -31,8 +31,8 @@ struct Conv2d {
 };
 
 /// Zeros, or `value`, around images (B, C, H, W) so that windows of kernel x kernel places with this stride fit
-/// ceil(H / stride) times into H, and likewise W: TensorFlow's padding "SAME". Of an odd number, the bottom and the right
-/// get one more.
+/// ceil(H / stride) times into H, and likewise W: TensorFlow's padding "SAME". Of an odd number, the bottom and the
+/// right get one more.
 Tensor pad_same(const Tensor& x, std::int64_t kernel, std::int64_t stride, double value = 0);
 
 /// A convolution without bias whose filters are standardised on the way, with padding "SAME". Qiao et al. 2019,
