@@ -51,7 +51,15 @@ ViTConfig apply(const std::string& name, ViTConfig config, const ModelOptions& o
   return config;
 }
 
-ResNetConfig apply(const std::string& name, ResNetConfig config, const ModelOptions& o) {
+HybridConfig apply(const std::string& name, HybridConfig config, const ModelOptions& o) {
+  check_absent(name, "patch_size", o.patch_size);
+  config.vit = apply(name, config.vit, o);
+  return config;
+}
+
+/// What a convolutional network has: classes, image size and dropout. `depths` is left to the family.
+template <class Config>
+Config apply_to_convnet(const std::string& name, Config config, const ModelOptions& o) {
   check_vit_options_absent(name, o);
   check_swin_options_absent(name, o);
   check_absent(name, "patch_size", o.patch_size);
@@ -62,9 +70,18 @@ ResNetConfig apply(const std::string& name, ResNetConfig config, const ModelOpti
            *o.drop_path_rate);
   override_with(o.num_classes, config.classes);
   override_with(o.img_size, config.image);
-  if (o.depths) config.depths = o.depths->values;
   override_with(o.drop_rate, config.drop_rate);
   return config;
+}
+
+ResNetConfig apply(const std::string& name, ResNetConfig config, const ModelOptions& o) {
+  if (o.depths) config.depths = o.depths->values;
+  return apply_to_convnet(name, std::move(config), o);
+}
+
+RegNetConfig apply(const std::string& name, const RegNetConfig& config, const ModelOptions& o) {
+  check_absent(name, "depths", o.depths);
+  return apply_to_convnet(name, config, o);
 }
 
 SwinPosition swin_position(const std::string& text) {
@@ -155,6 +172,13 @@ Model build_model(const std::string& name, const CatalogEntry& entry, const Mode
   if (const auto* config = std::get_if<ResNetConfig>(&entry.config)) {
     info.no_decay = {};
     return wrapped(ResNet::make(apply(name, *config, options), init), std::move(info));
+  }
+  if (const auto* config = std::get_if<RegNetConfig>(&entry.config)) {
+    info.no_decay = {};
+    return wrapped(RegNet::make(apply(name, *config, options), init), std::move(info));
+  }
+  if (const auto* config = std::get_if<HybridConfig>(&entry.config)) {
+    return wrapped(HybridVisionTransformer::make(apply(name, *config, options), init), std::move(info));
   }
   return wrapped(VisionTransformer::make(apply(name, std::get<ViTConfig>(entry.config), options), init),
                  std::move(info));

@@ -119,6 +119,54 @@ void add_resnets(Catalog& entries) {
   add_cifar("resnet18_cifar", {2, 2, 2, 2}, 64);
 }
 
+/// regnety_<N> has about N * 10^8 multiply-adds. The five numbers are those of the paper's appendix, the crops timm's.
+void add_regnets(Catalog& entries) {
+  const auto add = [&](const char* name, const RegNetConfig& config, double crop_pct) {
+    PretrainedConfig pretrained = imagenet(config.image);
+    pretrained.crop_pct = crop_pct;
+    pretrained.first_conv = "stem.conv";
+    pretrained.classifier = "head.fc";
+    entries[name] = {config, pretrained};
+  };
+  const auto config = [](std::int64_t first_width, double slope, double multiplier, std::int64_t group_width,
+                         int depth) {
+    return RegNetConfig{.depth = depth,
+                        .first_width = first_width,
+                        .slope = slope,
+                        .multiplier = multiplier,
+                        .group_width = group_width};
+  };
+  add("regnety_002", config(24, 36.44, 2.49, 8, 13), 0.875);
+  add("regnety_004", config(48, 27.89, 2.09, 8, 16), 0.965);
+  add("regnety_006", config(48, 32.54, 2.32, 16, 15), 0.875);
+  add("regnety_008", config(56, 38.84, 2.4, 16, 14), 0.875);
+  add("regnety_016", config(48, 20.71, 2.65, 24, 27), 0.965);
+  add("regnety_032", config(80, 42.63, 2.66, 24, 21), 0.95);
+  add("regnety_040", config(96, 31.41, 2.24, 64, 22), 0.95);
+  add("regnety_064", config(112, 33.22, 2.27, 72, 25), 0.95);
+  add("regnety_080", config(192, 76.82, 2.19, 56, 17), 0.95);
+  add("regnety_120", config(168, 73.36, 2.37, 112, 19), 0.95);
+  add("regnety_160", config(200, 106.23, 2.48, 112, 18), 0.95);
+}
+
+/// vit_<size>_r<N>_s<P>_<image>: N layers in the ResNet in front, one token for P x P pixels. vit_tiny_r_s16_p8_<image> has
+/// the stem alone in front, and patches of 8 x 8 places behind it.
+void add_hybrids(Catalog& entries) {
+  const auto add = [&](const Size& size, const char* form, std::int64_t patch, const std::vector<int>& depths) {
+    for (const std::int64_t image : {224, 384}) {
+      entries[fmt::format("vit_{}_{}_{}", size.name, form, image)] = {
+          HybridConfig{.vit = vit_config(size, patch, image), .depths = depths},
+          {.input_size = {3, image, image},
+           .crop_pct = image == 224 ? 0.9 : 1.0,
+           .first_conv = depths.empty() ? "patch_embed.backbone.conv" : "patch_embed.backbone.stem.conv"}};
+    }
+  };
+  add(tiny, "r_s16_p8", 32, {});
+  add(small, "r26_s32", 32, {2, 2, 2, 2});
+  add(base, "r50_s16", 16, {3, 4, 9});
+  add(large, "r50_s32", 32, {3, 4, 6, 3});
+}
+
 }  // namespace
 
 const Catalog& catalog() {
@@ -128,6 +176,8 @@ const Catalog& catalog() {
     add_deits(all);
     add_swins(all);
     add_resnets(all);
+    add_regnets(all);
+    add_hybrids(all);
     return all;
   }();
   return entries;

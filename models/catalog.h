@@ -5,7 +5,9 @@
 #include <string>
 #include <variant>
 
+#include "models/hybrid.h"
 #include "models/registry.h"
+#include "models/regnet.h"
 #include "models/resnet.h"
 #include "models/swin.h"
 #include "models/vit.h"
@@ -18,7 +20,7 @@ struct DistilledConfig {
 };
 
 struct CatalogEntry {
-  std::variant<ViTConfig, DistilledConfig, SwinConfig, ResNetConfig> config;
+  std::variant<ViTConfig, DistilledConfig, HybridConfig, SwinConfig, ResNetConfig, RegNetConfig> config;
   PretrainedConfig pretrained;
 };
 

@@ -10,6 +10,8 @@
 namespace vitrine {
 
 struct DistilledVisionTransformer;
+struct HybridVisionTransformer;
+struct RegNet;
 struct ResNet;
 struct SwinTransformer;
 struct VisionTransformer;
@@ -36,7 +38,9 @@ ModelSummary summarize(const VisionTransformer& model);
 
 ModelSummary summarize(const DistilledVisionTransformer& model);
 ModelSummary summarize(const SwinTransformer& model);
+ModelSummary summarize(const HybridVisionTransformer& model);
 ModelSummary summarize(const ResNet& model);  // for images of config.image pixels
+ModelSummary summarize(const RegNet& model);
 
 /// The table for a terminal: a header, a row for each layer, the totals.
 std::string to_table(const ModelSummary& summary);

@@ -1,9 +1,19 @@
 // The constructors and forward passes of nn/image_layers.h.
 #include "nn/image_layers.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace vitrine {
+namespace {
+
+/// Number of places that padding "SAME" adds to a side.
+std::int64_t same_padding(std::int64_t side, std::int64_t kernel, std::int64_t stride) {
+  const std::int64_t windows = (side + stride - 1) / stride;
+  return std::max<std::int64_t>(0, (windows - 1) * stride + kernel - side);
+}
+
+}  // namespace
 
 Conv2d Conv2d::make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init, Options options) {
   const auto [stride, padding, groups, with_bias] = options;
@@ -24,6 +34,29 @@ Conv2d Conv2d::make(std::int64_t in, std::int64_t out, std::int64_t kernel, Init
 
 Tensor Conv2d::operator()(const Tensor& x) const {
   return conv2d(x, for_input(weight, x), for_input(bias, x), stride, padding, groups);
+}
+
+Tensor pad_same(const Tensor& x, std::int64_t kernel, std::int64_t stride, double value) {
+  VT_CHECK(x.dim() == 4 && kernel >= 1 && stride >= 1,
+           "pad_same: shape {}, kernel {}, stride {}: expected (B, C, H, W) and numbers above 0", to_string(x.shape()),
+           kernel, stride);
+  const std::int64_t rows = same_padding(x.size(2), kernel, stride), columns = same_padding(x.size(3), kernel, stride);
+  if (rows == 0 && columns == 0) return x;
+  return pad(x, {0, 0, rows / 2, columns / 2}, {0, 0, rows - rows / 2, columns - columns / 2}, value);
+}
+
+StdConv2d StdConv2d::make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init,
+                          std::int64_t stride, double epsilon) {
+  Conv2d plain = Conv2d::make(in, out, kernel, init, {.stride = stride, .with_bias = false});
+  return {.weight = std::move(plain.weight), .stride = stride, .epsilon = epsilon};
+}
+
+Tensor StdConv2d::operator()(const Tensor& x) const {
+  const std::int64_t kernel = weight.shape()[2];
+  Tensor filters = standardize_weight(weight, epsilon);  // in the weight's precision; then rounded as for_input does
+  if (x.dtype() == DType::bf16 && filters.dtype() == DType::f32) filters = cast(filters, DType::bf16);
+  if (stride == 1 && kernel % 2 == 1) return conv2d(x, filters, std::nullopt, 1, kernel / 2);  // padded without a copy
+  return conv2d(pad_same(x, kernel, stride), filters, std::nullopt, stride);
 }
 
 BatchNorm2d BatchNorm2d::make(std::int64_t channels, Initializer& init, double epsilon) {

@@ -30,6 +30,29 @@ struct Conv2d {
   Tensor operator()(const Tensor& x) const;  // (B, C, H, W) -> (B, O, H', W')
 };
 
+/// Zeros, or `value`, around images (B, C, H, W) so that windows of kernel x kernel places with this stride fit
+/// ceil(H / stride) times into H, and likewise W: TensorFlow's padding "SAME". Of an odd number, the bottom and the
+/// right get one more.
+Tensor pad_same(const Tensor& x, std::int64_t kernel, std::int64_t stride, double value = 0);
+
+/// A convolution without bias whose filters are standardised on the way, with padding "SAME". Qiao et al. 2019,
+/// "Micro-batch training with batch-channel normalization and weight standardization"; timm's StdConv2dSame.
+struct StdConv2d {
+  Parameter weight;  // (O, C, kernel, kernel); see standardize_weight in ops/ops.h
+  std::int64_t stride = 1;
+  double epsilon = 1e-8;
+
+  static void fields(auto& self, auto&& field) {
+    field("weight", self.weight);
+    field("stride", self.stride);
+    field("epsilon", self.epsilon);
+  }
+  /// Starts as PyTorch's Conv2d.
+  static StdConv2d make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init,
+                        std::int64_t stride = 1, double epsilon = 1e-8);
+  Tensor operator()(const Tensor& x) const;  // (B, C, H, W) -> (B, O, ceil(H / stride), ceil(W / stride))
+};
+
 /// Normalises each channel: in training over the batch, which also moves the running statistics, else by these.
 struct BatchNorm2d {
   Parameter weight, bias;            // (C), start at 1 and 0

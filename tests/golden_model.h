@@ -46,4 +46,30 @@ void compare_with_timm(const std::string& file_name, const M& model, DType dtype
   });
 }
 
+/// The same of a model with running statistics: logits at inference, then loss, gradients and statistics of a pass in training.
+template <class M>
+void compare_in_training(const std::string& file_name, const M& model, DType dtype, double bound) {
+  compare_gradients(file_name, model, bound, [&](const M& loaded, const auto& file) {
+    const Tensor images = cast_data(file.at("images"), dtype);
+    const auto compare_with = [&](const std::string& name, const Tensor& tensor) {
+      const double error = relative_error(tensor, file.at(name));
+      EXPECT_TRUE(error <= bound) << name << ": " << error;
+    };
+    {
+      const PauseRecording pause;
+      compare_with("eval_logits", loaded(images));
+    }
+    const Tensor logits = loaded(images, {.training = true});
+    compare_with("logits", logits);
+    std::size_t buffers = 0;
+    for (const auto& [name, tensor] : state_dict(loaded)) {
+      if (!file.contains("after." + name)) continue;
+      compare_with("after." + name, cast_data(tensor, dtype));
+      ++buffers;
+    }
+    EXPECT_GT(buffers, 0u);
+    return cross_entropy(logits, file.at("labels"));
+  });
+}
+
 }  // namespace vitrine

@@ -38,6 +38,37 @@ TEST(ImageLayers, HaveRightGradients) {
   EXPECT_EQ(MaxPool2d{}(x).shape(), (Shape{2, 4, 2, 2}));
 }
 
+// ceil(side / stride) places; an odd one of padding goes to the end. Places before and behind as TensorFlow documents SAME.
+TEST(ImageLayers, SamePaddingRoundsUp) {
+  struct Case {
+    std::int64_t side, kernel, stride, before, behind;
+  };
+  for (const auto& [side, kernel, stride, before, behind] : std::initializer_list<Case>{
+           {8, 7, 2, 2, 3}, {9, 7, 2, 3, 3}, {8, 3, 2, 0, 1}, {7, 3, 2, 1, 1}, {8, 1, 2, 0, 0}, {5, 4, 1, 1, 2}}) {
+    const Tensor x = pad_same(ones({1, 1, side, 6}), kernel, stride, 2);
+    const auto column = select(x, 3, x.size(3) / 2).to_vector<float>();
+    std::vector<float> expected(static_cast<std::size_t>(before), 2);
+    expected.insert(expected.end(), static_cast<std::size_t>(side), 1);
+    expected.insert(expected.end(), static_cast<std::size_t>(behind), 2);
+    EXPECT_EQ(column, expected) << side << " " << kernel << " " << stride;
+  }
+  EXPECT_TRUE(contains(error_of([] { pad_same(ones({2, 3, 4}), 3, 2); }), "pad_same: shape (2, 3, 4)"));
+}
+
+TEST(ImageLayers, StandardisedConvolutionsIgnoreScaleAndOffsetOfTheirFilters) {
+  Initializer init(1, DType::f64);
+  auto layer = StdConv2d::make(4, 6, 3, init, 2);
+  const Tensor x = test_values({2, 4, 5, 4}, 1);
+  const Tensor y = layer(x);
+  EXPECT_EQ(y.shape(), (Shape{2, 6, 3, 2}));
+  layer.weight = Parameter(layer.weight.value() * 3 + 5);
+  EXPECT_TRUE(relative_error(layer(x), y) <= 1e-6);  // epsilon breaks it a little
+  for (const std::int64_t stride : {1, 2}) {
+    layer.stride = stride;
+    expect_right_gradients(layer, [&] { return layer(x); });
+  }
+}
+
 TEST(ImageLayers, BatchNormCountsAndRemembersInTrainingOnly) {
   Initializer init(1);
   const auto layer = BatchNorm2d::make(2, init);

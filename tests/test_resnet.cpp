@@ -51,24 +51,7 @@ TEST(ResNet, ASummaryCountsWhatTheModelHas) {
 // ---- torchvision's numbers ----
 
 void compare(const std::string& file_name, const ResNetConfig& config, DType dtype, double bound) {
-  ResNet model = ResNet::make(config, Initializer(1, dtype));
-  compare_gradients(file_name, model, bound, [&](const ResNet& loaded, const auto& file) {
-    const Tensor images = cast_data(file.at("images"), dtype);
-    const auto compare_with = [&](const std::string& name, const Tensor& tensor) {
-      EXPECT_TRUE(relative_error(tensor, file.at(name)) <= bound)
-          << name << ": " << relative_error(tensor, file.at(name));
-    };
-    {
-      const PauseRecording pause;
-      compare_with("eval_logits", loaded(images));
-    }
-    const Tensor logits = loaded(images, {.training = true});
-    compare_with("logits", logits);
-    for (const auto& [name, tensor] : state_dict(loaded)) {
-      if (file.contains("after." + name)) compare_with("after." + name, cast_data(tensor, dtype));
-    }
-    return cross_entropy(logits, file.at("labels"));
-  });
+  compare_in_training(file_name, ResNet::make(config, Initializer(1, dtype)), dtype, bound);
 }
 
 TEST(GoldenResNet, BasicBlocksInDouble) { compare("resnet_basic.safetensors", basic(), DType::f64, 1e-10); }

@@ -41,10 +41,8 @@ def randomise(model, seed):
         tensor.copy_(uniform(random, low, high, *tensor.shape))
 
 
-def make(file, seed, side, **config):
-    model = small(**config)
-    randomise(model, seed)
-    images = normal(generator(seed + 1), 4, 3, side, side)
+def save(file, model, seed, side, channels=3, **metadata):
+    images = normal(generator(seed + 1), 4, channels, side, side)
     tensors = {f"buffer.{name}": value.clone() for name, value in model.named_buffers()}
     tensors["eval_logits"] = model.eval()(images)
     logits = model.train()(images)
@@ -55,7 +53,14 @@ def make(file, seed, side, **config):
     for name, parameter in model.named_parameters():
         assert parameter.grad.abs().max() > 1e-6, f"{name} has a trivial gradient"
         tensors |= {f"param.{name}": parameter, f"grad.{name}": parameter.grad}
-    store(file, tensors, torchvision=torchvision.__version__, seed=seed, **{k: getattr(v, "__name__", v) for k, v in config.items()})
+    store(file, tensors, seed=seed, **metadata)
+
+
+def make(file, seed, side, **config):
+    model = small(**config)
+    randomise(model, seed)
+    names = {key: getattr(value, "__name__", value) for key, value in config.items()}
+    save(file, model, seed, side, torchvision=torchvision.__version__, **names)
 
 
 def check_that_timm_agrees():
@@ -66,6 +71,7 @@ def check_that_timm_agrees():
     assert torch.allclose(ours.eval()(images), theirs.eval()(images), atol=1e-5)
 
 
-check_that_timm_agrees()
-make("resnet_basic.safetensors", seed=11, side=9, block=BasicBlock, depths=(2, 1), width=6, small_images=True)
-make("resnet_bottleneck.safetensors", seed=13, side=37, block=Bottleneck, depths=(1, 1), width=4, small_images=False)
+if __name__ == "__main__":
+    check_that_timm_agrees()
+    make("resnet_basic.safetensors", seed=11, side=9, block=BasicBlock, depths=(2, 1), width=6, small_images=True)
+    make("resnet_bottleneck.safetensors", seed=13, side=37, block=Bottleneck, depths=(1, 1), width=4, small_images=False)
