@@ -11,7 +11,7 @@
 
 using namespace vitrine;
 
-/// What a convolution sees in one place it knows in every place. A transformer has to learn that, so it has much to ask.
+/// What a convolution knows in one place it knows in every place. A transformer has to learn that: it has much to ask.
 struct Teacher {
   Conv2d conv1, conv2;
   BatchNorm2d norm1, norm2;
@@ -33,7 +33,7 @@ struct Teacher {
   }
 };
 
-/// The student: besides the tokens of its patches it has one for the class and one for distillation, with a head for each.
+/// The student: besides the tokens of its patches it has one for the class and one for distillation, each with a head.
 Model make_student() {
   return create_model("deit_tiny_distilled_patch4_32", {.num_classes = 10,
                                                         .img_size = 8,
@@ -45,8 +45,8 @@ Model make_student() {
                                                         .seed = 1});
 }
 
-/// The loop that all three share; what they learn from a batch is their own. All see the same images in the same order, under
-/// noise: there the teacher is not always of the label's opinion.
+/// The loop that all three share; what they learn from a batch is their own. All see the same images in the same order,
+/// under noise: there the teacher is not always of the label's opinion.
 template <class Loss>
 void train(const Batch& digits, const std::vector<NamedParameter>& parameters, const Loss& loss_of) {
   constexpr std::int64_t batch_size = 25, epochs = 12;
@@ -68,9 +68,9 @@ void train(const Batch& digits, const std::vector<NamedParameter>& parameters, c
   }
 }
 
-/// The class that a model finds most likely. Nothing is recorded, for nobody asks how the model would have to change; and no Pass
-/// says training, so batch norms use the statistics that they have learned, and learn nothing. A student's two heads answer
-/// together, by the mean of their logits.
+/// The class that a model finds most likely. Nothing is recorded, for nobody asks how the model would have to change;
+/// and no Pass says training, so batch norms use the statistics that they have, and learn nothing. A student's two heads
+/// answer together, by the mean of their logits.
 Tensor answers(const auto& model, const Tensor& images) {
   const PauseRecording pause;
   return argmax(model(images));
@@ -106,7 +106,8 @@ int main(int argc, char** argv) {
     return 0.5 * cross_entropy(heads[0], labels) + 0.5 * cross_entropy(heads[1], answers(teacher, images));
   });
 
-  // A run with another seed may well rank the students otherwise. What must be: the teacher is as it was, and all have learned.
+  // A run with another seed may well rank the students otherwise. What must be: the teacher is as it was, and all have
+  // learned.
   fmt::print("of {} digits that nobody has seen, the teacher is right on {:.1f}%\n", unseen.size(),
              percent_equal(taught, unseen.labels));
   bool as_expected = percent_equal(answers(teacher, unseen.images), taught) == 100;
