@@ -1,7 +1,9 @@
 // Window attention from its parts: windows, a bias for every offset, a cyclic shift and its mask (Swin, section 3.2).
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "autograd/gradcheck.h"
 #include "models/swin.h"
@@ -34,8 +36,8 @@ Tensor differences(const Tensor& map) {
   return windows - transpose(windows);
 }
 
-/// For tokens i and j of a window the row of the bias table, (w^4). Offsets run from 1 - w to w - 1, down and across. Two
-/// pairs of tokens with the same offset share a row, wherever they are.
+/// For tokens i and j of a window the row of the bias table, (w^4). Offsets run from 1 - w to w - 1, down and across.
+/// Two pairs of tokens with the same offset share a row, wherever they are.
 Tensor table_rows() {
   const Tensor row = row_numbers(window), column = transpose(row, 1, 2);
   const Tensor down = differences(row) + (window - 1), right = differences(column) + (window - 1);

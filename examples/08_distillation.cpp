@@ -69,8 +69,8 @@ void train(const Batch& digits, const std::vector<NamedParameter>& parameters, c
 }
 
 /// The class that a model finds most likely. Nothing is recorded, for nobody asks how the model would have to change;
-/// and no Pass says training, so batch norms use the statistics that they have, and learn nothing. A student's two heads
-/// answer together, by the mean of their logits.
+/// and no Pass says training, so batch norms use the statistics that they have, and learn nothing. A student's two
+/// heads answer together, by the mean of their logits.
 Tensor answers(const auto& model, const Tensor& images) {
   const PauseRecording pause;
   return argmax(model(images));

@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <string>
 
 #include "ops/ops.h"
 #include "train/setup.h"
