@@ -121,6 +121,20 @@ Rows huggingface_resnet() {
           {"fc.*", "classifier.1.*"}};
 }
 
+// ---- RegNet ----
+
+Rows torchvision_regnet() {
+  Rows rows = {{"stem.conv.weight", "stem.0.weight"}, {"stem.bn.*", "stem.1.*"}, {"head.fc.*", "fc.*"}};
+  const Rows layers = {{"downsample.conv", "proj.0"}, {"downsample.bn", "proj.1"}, {"conv1.conv", "f.a.0"},
+                       {"conv1.bn", "f.a.1"},         {"conv2.conv", "f.b.0"},     {"conv2.bn", "f.b.1"},
+                       {"se.fc1", "f.se.fc1"},        {"se.fc2", "f.se.fc2"},      {"conv3.conv", "f.c.0"},
+                       {"conv3.bn", "f.c.1"}};
+  for (const auto& [ours, theirs] : layers) {
+    rows.emplace_back("s{i}.b{j+1}." + ours + ".*", "trunk_output.block{i}.block{i}-{j}." + theirs + ".*");
+  }
+  return rows;
+}
+
 // ---- Tables from other tables ----
 
 Rows joined(Rows rows, const Rows& more) {
@@ -197,7 +211,7 @@ void add_swins(std::vector<NameTable>& all) {
       {"swin.encoder." + block + "attention.relative_position_bias.relative_position_index"}, "swin.");
 }
 
-void add_resnets(std::vector<NameTable>& all) {
+void add_convnets(std::vector<NameTable>& all) {
   const Rows ours = ours_of(huggingface_resnet());
   all.push_back({"timm's ResNet", "ResNet", WeightLayout::timm, true, compiled(ours, true), {}, ""});
   all.push_back({"torchvision's ResNet", "ResNet", WeightLayout::torchvision, true, compiled(ours, true), {}, ""});
@@ -208,6 +222,9 @@ void add_resnets(std::vector<NameTable>& all) {
                  compiled(huggingface_resnet(), false),
                  {},
                  "resnet."});
+  const Rows regnet = torchvision_regnet();
+  all.push_back({"timm's RegNet", "RegNet", WeightLayout::timm, true, compiled(ours_of(regnet), true), {}, ""});
+  all.push_back({"torchvision's RegNet", "RegNet", WeightLayout::torchvision, true, compiled(regnet, false), {}, ""});
 }
 
 }  // namespace
@@ -217,7 +234,7 @@ const std::vector<NameTable>& name_tables() {
     std::vector<NameTable> all;
     add_vits(all);
     add_swins(all);
-    add_resnets(all);
+    add_convnets(all);
     return all;
   }();
   return tables;

@@ -53,6 +53,8 @@ TEST(ParameterDepths, AreTimms) {
   EXPECT_EQ(counts(depths), (std::vector<int>{3, 6, 6, 9, 6, 9, 6, 9, 6, 2}));
   EXPECT_EQ(depths["fc.weight"], 9);
 
+  EXPECT_EQ(counts(depths_of(create_model("regnety_002"))),
+            (std::vector<int>{3, 16, 16, 16, 13, 13, 13, 16, 13, 13, 13, 13, 13, 13, 2}));
   EXPECT_EQ(parameter_depths({"stem.bn.weight", "s1.b1.se.fc1.weight", "s2.b1.conv1.conv.weight", "head.fc.bias"}),
             (std::vector<int>{0, 1, 2, 3}));
 }

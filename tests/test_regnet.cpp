@@ -6,8 +6,9 @@
 #include <cmath>
 #include <set>
 
+#include "models/load_weights.h"
 #include "models/registry.h"
-#include "models/regnet_names.h"
+#include "models/weight_layouts.h"
 #include "tests/golden_model.h"
 
 namespace vitrine {
@@ -85,22 +86,17 @@ TEST(GoldenRegNet, LoadsTorchvisionsWeightsByTheirNames) {
   RegNet model = RegNet::make(small_config(8), Initializer(1, DType::f64));
   const auto file = read_safetensors(source_dir() + "/tests/golden/regnet_torchvision.safetensors");
   StateDict weights;
+  std::set<std::string> names;
   for (const auto& [name, tensor] : file) {
     if (!name.starts_with("param.") && !name.starts_with("buffer.")) continue;
-    const std::string theirs = name.substr(name.find('.') + 1), ours = regnet_name_from_torchvision(theirs);
-    EXPECT_NE(ours, theirs);
-    EXPECT_EQ(regnet_name_to_torchvision(ours), theirs);
-    weights.emplace_back(ours, tensor);
+    weights.emplace_back(name.substr(name.find('.') + 1), tensor);
+    names.insert(weights.back().first);
   }
-  EXPECT_TRUE(load_state_dict(model, weights).clean());  // strict: throws where a name is missing or too many
+  const WeightLoad load = load_weights(model, weights);  // strict: throws where a name is missing or too many
+  EXPECT_EQ(load.notes.at(0), fmt::format("read {} tensors under the names of torchvision's RegNet", weights.size()));
   EXPECT_TRUE(relative_error(model(file.at("images")), file.at("eval_logits")) <= 1e-10);
-}
-
-TEST(RegNetNames, OtherNamesStayAsTheyAre) {
-  for (const char* name : {"conv1.weight", "trunk_output.block1.block2-0.f.a.0.weight", "s1.b1.other", "s1.b1"}) {
-    EXPECT_EQ(regnet_name_from_torchvision(name), name);
-    EXPECT_EQ(regnet_name_to_torchvision(name), name);
-  }
+  for (const auto& [name, tensor] : to_layout(state_dict(model), WeightLayout::torchvision)) names.erase(name);
+  EXPECT_TRUE(names.empty());
 }
 
 // ---- Details ----
