@@ -162,13 +162,16 @@ void compare_entries(Subject& subject, Comparison& comparison, double step) {
 
 /// u^T J v for random u and v: u^T J from backward, J v from differences.
 void compare_directions(Subject& subject, Comparison& comparison, const GradcheckOptions& options) {
+  std::vector<std::vector<double>> us;                     // [direction]
+  std::vector<std::vector<std::vector<double>>> products;  // [direction][variable]: u^T J
   for (int k = 0; k < options.directions; ++k) {
-    const auto stream = static_cast<std::uint64_t>(k);
-    const std::vector<double> u = random_vector(subject.output.numel(), 2 * stream);
-    const auto products = subject.backward(u);
+    us.push_back(random_vector(subject.output.numel(), 2 * static_cast<std::uint64_t>(k)));
+    products.push_back(subject.backward(us.back()));  // all of them first: differences change what backward needs
+  }
+  for (std::size_t k = 0; k < us.size(); ++k) {
     for (std::size_t v = 0; v < subject.variables.size(); ++v) {
-      const std::vector<double> direction = random_vector(subject.variables[v].value.numel(), 2 * stream + 1);
-      comparison.entry(dot(products[v], direction), dot(u, subject.numeric(v, direction, options.step)),
+      const std::vector<double> direction = random_vector(subject.variables[v].value.numel(), 2 * k + 1);
+      comparison.entry(dot(products[k][v], direction), dot(us[k], subject.numeric(v, direction, options.step)),
                        [&] { return fmt::format("d y / d {} in direction {}", subject.variables[v].name, k); });
     }
   }
