@@ -133,23 +133,30 @@ class Trial {
 
   /// One step, or its recording replayed, once two steps in the ordinary way have set everything up.
   Tensor step() {
+    if (!options_.graph || placement_.device.is_cpu() || steps_++ < 2) {
+      const Tensor loss = gather_gradients();
+      optimizer_->prepare_step();
+      optimizer_->run_step();
+      return loss;
+    }
     optimizer_->prepare_step();
-    if (!options_.graph || placement_.device.is_cpu() || steps_++ < 2) return update();
     if (!graph_) {
       release_cached_memory(placement_.device);  // the graph needs about as much for itself
-      graph_.emplace(placement_.device, [&] { graph_loss_ = update(); });
+      graph_.emplace(placement_.device, [&] {
+        graph_loss_ = gather_gradients();
+        optimizer_->run_step();
+      });
     }
     graph_->replay();
     return graph_loss_;
   }
 
-  Tensor update() {
+  Tensor gather_gradients() {
     Tape tape;
     const Tensor logits = cast(model_(batch_.images, {.training = true, .generator = &generator_}), DType::f32);
     const Tensor loss =
         batch_.targets.defined() ? soft_cross_entropy(logits, batch_.targets) : cross_entropy(logits, batch_.labels);
     optimizer_->gather(tape.backward(loss));
-    optimizer_->run_step();
     return loss;
   }
 

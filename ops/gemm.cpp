@@ -82,9 +82,11 @@ void gemm_serial(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<doub
 }
 
 std::int64_t gemm_rows_per_task(std::int64_t m, std::int64_t n, std::int64_t k) {
-  // About 2^26 multiply-adds a task: long enough to hide its start and the packing of b, short enough to balance threads.
-  const std::int64_t rows = (std::int64_t{1} << 26) / std::max<std::int64_t>(1, n * k);
-  return std::clamp<std::int64_t>(rows / 16 * 16, 32, std::max<std::int64_t>(32, m));
+  // A large product is cut into tasks of about 2^26 multiply-adds, long enough to hide the packing of b; a small one into eight of
+  // at least 2^21, long enough to hide the start of a task: eight are equally much work for two, four and eight threads.
+  constexpr std::int64_t long_task = 1 << 26, short_task = 1 << 21, few = 8;
+  const std::int64_t total = m * n * k, tasks = std::max(total / long_task, std::min(few, total / short_task));
+  return std::max<std::int64_t>(32, (m / std::max<std::int64_t>(1, tasks) + 15) / 16 * 16);
 }
 
 }  // namespace vitrine
