@@ -11,7 +11,7 @@ NR == 1 { next }
   if ($3 > seeds) seeds = $3
 }
 
-# One line for a - b, where both were trained; `target` is the sign or size that the papers lead to expect.
+# One line for a - b, where both were trained, with what the papers report.
 function difference(a, b, label,    seed, n, total, least, most, d) {
   for (seed = 1; seed <= seeds; ++seed) {
     if (!((a, seed) in top1) || !((b, seed) in top1)) continue

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 namespace vitrine {
@@ -31,10 +30,8 @@ ViTConfig on_map(const HybridConfig& config) {
   return map;
 }
 
-/// Drawn as He et al. 2015 do.
 StdConv2d convolution(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, Initializer& init) {
-  const double fan_out = static_cast<double>(out * kernel * kernel);
-  return {.weight = init.normal({out, in, kernel, kernel}, std::sqrt(2 / fan_out)), .stride = stride};
+  return {.weight = he_normal({out, in, kernel, kernel}, init), .stride = stride};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "models/registry.h"
 
 #include <algorithm>
+#include <set>
 
 #include "models/catalog.h"
 
@@ -59,13 +60,12 @@ LoadReport Model::load_state_dict(const StateDict& state, bool strict) {
 }
 
 void Model::copy_buffers_from(const Model& other) {
-  StateDict own = state_dict(), from = other.state_dict();
-  for (const auto& [name, parameter] : parameters()) {
-    const auto is_parameter = [&name = name](const auto& entry) { return entry.first == name; };
-    std::erase_if(own, is_parameter);
-    std::erase_if(from, is_parameter);
-  }
-  load_tensors(own, from);
+  std::set<std::string> names;
+  for (const NamedParameter& parameter : parameters()) names.insert(parameter.name);
+  StateDict buffers = state_dict();
+  std::erase_if(buffers, [&](const auto& entry) { return names.contains(entry.first); });
+  const LoadReport report = load_tensors(buffers, other.state_dict(), false);
+  VT_CHECK(report.missing.empty() && report.mismatched.empty(), "copy_buffers_from: {}", to_string(report));
 }
 
 ModelSummary Model::summary() const {

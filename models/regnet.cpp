@@ -28,8 +28,7 @@ std::int64_t closest_multiple(double value, std::int64_t factor) {
 
 /// A weight and a bias as timm draws all convolutions of a RegNet.
 Conv2d dense_convolution(std::int64_t in, std::int64_t out, Initializer& init) {
-  return {.weight = init.normal({out, in, 1, 1}, std::sqrt(2 / static_cast<double>(out))),
-          .bias = init.constant({out}, 0)};
+  return {.weight = he_normal({out, in, 1, 1}, init), .bias = init.constant({out}, 0)};
 }
 
 }  // namespace
@@ -56,8 +55,7 @@ std::vector<RegNetStage> regnet_stages(const RegNetConfig& config) {
 
 ConvNorm ConvNorm::make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init, std::int64_t stride,
                         std::int64_t groups) {
-  const double fan_out = static_cast<double>(kernel * kernel * out / groups);
-  return {.conv = {.weight = init.normal({out, in / groups, kernel, kernel}, std::sqrt(2 / fan_out)),
+  return {.conv = {.weight = he_normal({out, in / groups, kernel, kernel}, init, groups),
                    .bias = std::nullopt,
                    .stride = stride,
                    .padding = kernel / 2,

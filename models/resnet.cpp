@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace vitrine {
 namespace {
@@ -18,10 +17,9 @@ void check_config(const ResNetConfig& c) {
   VT_CHECK(c.drop_rate >= 0 && c.drop_rate < 1, "resnet: drop_rate is {}, expected 0 <= rate < 1", c.drop_rate);
 }
 
-/// A convolution without bias (the norm behind it has one) that keeps the size but for the stride, drawn as He et al. 2015 do.
+/// A convolution without bias (the norm behind it has one) that keeps the size but for the stride.
 Conv2d convolution(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, Initializer& init) {
-  const double fan_out = static_cast<double>(out * kernel * kernel);
-  return {.weight = init.normal({out, in, kernel, kernel}, std::sqrt(2 / fan_out)),
+  return {.weight = he_normal({out, in, kernel, kernel}, init),
           .bias = std::nullopt,
           .stride = stride,
           .padding = kernel / 2};

@@ -211,9 +211,10 @@ namespace {
 
 const NameTable& written_table(const StateDict& weights, WeightLayout layout, const char* layout_name) {
   const NameTable* ours = our_table(weights);
-  VT_CHECK(ours,
-           "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin or ResNet",
-           layout_name);
+  VT_CHECK(
+      ours,
+      "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin, ResNet or RegNet",
+      layout_name);
   for (const NameTable& table : name_tables()) {
     if (table.architecture == ours->architecture && table.layout == layout && table.is_written) return table;
   }

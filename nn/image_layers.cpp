@@ -15,6 +15,11 @@ std::int64_t same_padding(std::int64_t side, std::int64_t kernel, std::int64_t s
 
 }  // namespace
 
+Parameter he_normal(const Shape& filters, Initializer& init, std::int64_t groups) {
+  const auto fan_out = static_cast<double>(filters[0] * filters[2] * filters[3] / groups);
+  return init.normal(filters, std::sqrt(2 / fan_out));
+}
+
 Conv2d Conv2d::make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init, Options options) {
   const auto [stride, padding, groups, with_bias] = options;
   VT_CHECK(in > 0 && out > 0 && kernel > 0 && groups > 0 && in % groups == 0 && out % groups == 0,

@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "autograd/gradcheck.h"
 #include "models/registry.h"
 #include "models/vit.h"
 #include "ops/ops.h"
+#include "tests/model_checks.h"
 
 namespace vitrine {
 namespace {
@@ -24,12 +24,6 @@ Tensor random_images(const Shape& shape, DType dtype = DType::f32) {
 }
 
 // ---- Sizes, from the papers and timm ----
-
-struct Published {
-  const char* name;
-  std::int64_t parameters;
-  double gmacs;  // rounded to two digits after the point
-};
 
 TEST(Models, HaveThePublishedSizes) {
   for (const auto& [name, parameters, gmacs] :
@@ -49,11 +43,7 @@ TEST(Models, HaveThePublishedSizes) {
                                         {"vit_large_patch16_384", 304715752, 191.07},
                                         {"vit_large_patch14_224", 304203752, 81.01},
                                         {"vit_huge_patch14_224", 632045800, 167.30}}) {
-    const ModelSummary summary = summarize_model(name);
-    EXPECT_EQ(summary.name, name);
-    EXPECT_EQ(summary.parameters(), parameters) << name;
-    EXPECT_TRUE(std::abs(static_cast<double>(summary.macs()) * 1e-9 - gmacs) <= 0.0051)
-        << name << " " << summary.macs();
+    expect_published_size(name, parameters, gmacs, 2);
   }
 }
 
@@ -67,10 +57,7 @@ TEST(Models, DeitsHaveThePublishedSizes) {
                                         {"deit_small_distilled_patch16_224", 22436432, 4.62},
                                         {"deit_base_distilled_patch16_224", 87338192, 17.66},
                                         {"deit_base_distilled_patch16_384", 87630032, 55.59}}) {
-    const ModelSummary summary = summarize_model(name);
-    EXPECT_EQ(summary.parameters(), parameters) << name;
-    EXPECT_TRUE(std::abs(static_cast<double>(summary.macs()) * 1e-9 - gmacs) <= 0.0051)
-        << name << " " << summary.macs();
+    expect_published_size(name, parameters, gmacs, 2);
   }
   EXPECT_EQ(summarize_model("deit_tiny_distilled_patch4_32").parameters(), 5365076);
   EXPECT_EQ(summarize_model("deit_tiny_distilled_patch4_32", {.num_classes = 100}).parameters(), 5399816);
@@ -106,14 +93,8 @@ TEST(Models, ASummaryCountsWhatTheModelHas) {
                                ModelOptions{.num_classes = 0, .depth = 2}}) {
     options.embed_dim = 24;
     const Model model = create_model("vit_tiny_patch4_32", options);
-    const ModelSummary summary = model.summary();
-    EXPECT_EQ(summary.parameters(), model.parameter_count());
-    EXPECT_EQ(summary.macs(), summarize_model("vit_tiny_patch4_32", options).macs());
-    std::set<std::string> rows;  // every parameter belongs to exactly one row
-    for (const LayerSummary& layer : summary.layers) EXPECT_TRUE(rows.insert(layer.name).second) << layer.name;
-    for (const auto& [name, parameter] : model.parameters()) {
-      EXPECT_TRUE(rows.contains(name) || rows.contains(name.substr(0, name.rfind('.')))) << name;
-    }
+    expect_summary_counts_all(model);
+    EXPECT_EQ(model.summary().macs(), summarize_model("vit_tiny_patch4_32", options).macs());
   }
 }
 

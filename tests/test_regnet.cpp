@@ -10,6 +10,7 @@
 #include "models/registry.h"
 #include "models/weight_layouts.h"
 #include "tests/golden_model.h"
+#include "tests/model_checks.h"
 
 namespace vitrine {
 namespace {
@@ -62,13 +63,7 @@ TEST(RegNet, StagesFollowTheQuantisedLine) {
 }
 
 TEST(RegNet, ASummaryCountsWhatTheModelHas) {
-  const Model model = create_model("regnety_002", {.num_classes = 3});
-  EXPECT_EQ(model.summary().parameters(), model.parameter_count());
-  std::set<std::string> rows;
-  for (const LayerSummary& layer : model.summary().layers) EXPECT_TRUE(rows.insert(layer.name).second) << layer.name;
-  for (const auto& [parameter, value] : model.parameters()) {
-    EXPECT_TRUE(rows.contains(parameter.substr(0, parameter.rfind('.')))) << parameter;
-  }
+  expect_summary_counts_all(create_model("regnety_002", {.num_classes = 3}));
 }
 
 // ---- The numbers of timm and torchvision ----

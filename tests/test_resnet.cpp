@@ -3,11 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <set>
-
 #include "models/registry.h"
 #include "tests/golden_model.h"
+#include "tests/model_checks.h"
 
 namespace vitrine {
 namespace {
@@ -18,33 +16,20 @@ ResNetConfig bottleneck() { return {.image = 37, .classes = 5, .depths = {1, 1},
 // torchvision's weights metadata; He et al. 2016, table 6, for the small ones (0.27 and 0.85 million; ours have 1 x 1
 // convolutions as shortcuts).
 TEST(ResNet, HasThePublishedSizes) {
-  struct Published {
-    const char* name;
-    std::int64_t parameters;
-    double gmacs;
-  };
   for (const auto& [name, parameters, gmacs] : std::initializer_list<Published>{{"resnet18", 11689512, 1.814},
                                                                                 {"resnet34", 21797672, 3.664},
                                                                                 {"resnet50", 25557032, 4.089},
                                                                                 {"resnet20_cifar", 272474, 0.041},
                                                                                 {"resnet56_cifar", 855770, 0.126},
                                                                                 {"resnet18_cifar", 11173962, 0.555}}) {
-    const ModelSummary summary = summarize_model(name);
-    EXPECT_EQ(summary.parameters(), parameters) << name;
-    EXPECT_TRUE(std::abs(static_cast<double>(summary.macs()) * 1e-9 - gmacs) <= 0.00051)
-        << name << " " << summary.macs();
+    expect_published_size(name, parameters, gmacs, 3);
   }
 }
 
 TEST(ResNet, ASummaryCountsWhatTheModelHas) {
   for (const char* name : {"resnet20_cifar", "resnet50"}) {
     const Model model = create_model(name, {.num_classes = 3});
-    EXPECT_EQ(model.summary().parameters(), model.parameter_count()) << name;
-    std::set<std::string> rows;
-    for (const LayerSummary& layer : model.summary().layers) EXPECT_TRUE(rows.insert(layer.name).second) << layer.name;
-    for (const auto& [parameter, value] : model.parameters()) {
-      EXPECT_TRUE(rows.contains(parameter.substr(0, parameter.rfind('.')))) << parameter;
-    }
+    expect_summary_counts_all(model);
   }
 }
 

@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <set>
 
 #include "models/registry.h"
 #include "models/swin.h"
 #include "ops/ops.h"
 #include "tests/expectations.h"
 #include "tests/golden_model.h"
+#include "tests/model_checks.h"
 
 namespace vitrine {
 namespace {
@@ -28,11 +28,6 @@ SwinConfig small_config() {
 // ---- Sizes, from the paper and timm ----
 
 TEST(Swin, HasThePublishedSizes) {
-  struct Published {
-    const char* name;
-    std::int64_t parameters;
-    double gmacs;  // rounded to two digits after the point
-  };
   for (const auto& [name, parameters, gmacs] :
        std::initializer_list<Published>{{"swin_tiny_patch4_window7_224", 28288354, 4.49},
                                         {"swin_small_patch4_window7_224", 49606258, 8.74},
@@ -40,10 +35,7 @@ TEST(Swin, HasThePublishedSizes) {
                                         {"swin_base_patch4_window12_384", 87903584, 47.08},
                                         {"swin_large_patch4_window7_224", 196532476, 34.48},
                                         {"swin_large_patch4_window12_384", 196735516, 103.92}}) {
-    const ModelSummary summary = summarize_model(name);
-    EXPECT_EQ(summary.parameters(), parameters) << name;
-    EXPECT_TRUE(std::abs(static_cast<double>(summary.macs()) * 1e-9 - gmacs) <= 0.0051)
-        << name << " " << summary.macs();
+    expect_published_size(name, parameters, gmacs, 2);
   }
   EXPECT_EQ(summarize_model("swin_tiny_patch4_window7_224", {.num_classes = 21841}).parameters(), 44315083);
   EXPECT_EQ(summarize_model("swin_tiny_patch2_window4_32").parameters(), 27505108);
@@ -56,12 +48,7 @@ TEST(Swin, ASummaryCountsWhatTheModelHas) {
     const Model model =
         create_model("swin_tiny_patch2_window4_32",
                      {.embed_dim = 8, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2}), .position = position});
-    EXPECT_EQ(model.summary().parameters(), model.parameter_count()) << position;
-    std::set<std::string> rows;
-    for (const LayerSummary& layer : model.summary().layers) EXPECT_TRUE(rows.insert(layer.name).second) << layer.name;
-    for (const auto& [name, parameter] : model.parameters()) {
-      EXPECT_TRUE(rows.contains(name) || rows.contains(name.substr(0, name.rfind('.')))) << name;
-    }
+    expect_summary_counts_all(model);
   }
 }
 
