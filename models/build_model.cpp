@@ -24,6 +24,7 @@ void check_vit_options_absent(const std::string& name, const ModelOptions& o) {
   check_absent(name, "class_token", o.class_token);
   check_absent(name, "global_pool", o.global_pool);
   check_absent(name, "representation_size", o.representation_size);
+  check_absent(name, "weight_init", o.weight_init);
 }
 void check_swin_options_absent(const std::string& name, const ModelOptions& o) {
   check_absent(name, "window_size", o.window_size);
@@ -48,6 +49,8 @@ ViTConfig apply(const std::string& name, ViTConfig config, const ModelOptions& o
   override_with(o.class_token, config.class_token);
   config.global_pool = o.global_pool.value_or(config.class_token ? config.global_pool : "avg");
   override_with(o.representation_size, config.representation);
+  override_with(o.weight_init, config.weight_init);
+  override_with(o.norm_eps, config.norm_epsilon);
   return config;
 }
 
@@ -66,6 +69,7 @@ Config apply_to_convnet(const std::string& name, Config config, const ModelOptio
   check_absent(name, "embed_dim", o.embed_dim);
   check_absent(name, "num_heads", o.num_heads);
   check_absent(name, "mlp_ratio", o.mlp_ratio);
+  check_absent(name, "norm_eps", o.norm_eps);
   VT_CHECK(o.drop_path_rate.value_or(0) == 0, "create_model: {} has no drop path, but drop_path_rate is {}", name,
            *o.drop_path_rate);
   override_with(o.num_classes, config.classes);
@@ -104,6 +108,7 @@ SwinConfig apply(const std::string& name, SwinConfig config, const ModelOptions&
   override_with(o.mlp_ratio, config.mlp_ratio);
   override_with(o.drop_rate, config.drop_rate);
   override_with(o.drop_path_rate, config.drop_path_rate);
+  override_with(o.norm_eps, config.norm_epsilon);
   override_with(o.shift, config.shift);
   if (o.position) config.position = swin_position(*o.position);
   return config;

@@ -8,13 +8,14 @@ DistilledVisionTransformer DistilledVisionTransformer::make(const ViTConfig& con
   VT_CHECK(config.class_token && config.global_pool == "token" && config.representation == 0,
            "deit: class_token {}, global_pool \"{}\", representation {}: expected true, token and 0 with distillation",
            config.class_token, config.global_pool, config.representation);
+  VT_CHECK(config.weight_init == "timm", "deit: weight_init is \"{}\", expected timm", config.weight_init);
   VisionTransformer plain = VisionTransformer::make(config, init);  // checks, and draws what both have in common
   init.linear_scheme = LinearScheme::truncated_normal;
   DistilledVisionTransformer model;
   model.config = config;
   model.answers = answers;
   model.cls_token = std::move(*plain.cls_token);
-  model.dist_token = init.normal({1, 1, config.dim}, 1e-6);
+  model.dist_token = init.truncated_normal({1, 1, config.dim}, 0.02);
   model.pos_embed = init.truncated_normal({1, config.patches() + 2, config.dim}, 0.02);
   model.patch_embed = std::move(plain.patch_embed);
   model.blocks = std::move(plain.blocks);

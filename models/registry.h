@@ -49,6 +49,8 @@ struct ModelOptions {
   std::optional<bool> class_token = {};
   std::optional<std::string> global_pool = {};  // "token" or "avg"
   std::optional<std::int64_t> representation_size = {};
+  std::optional<std::string> weight_init = {};     // ViT, hybrids: "timm", or "jax": as in the code of the ViT paper
+  std::optional<double> norm_eps = {};             // of LayerNorm: ViT, DeiT, Swin, hybrids
   std::optional<bool> shift = {};                  // Swin: false = the same windows in every block
   std::optional<std::string> position = {};        // Swin: "none", "absolute", "relative" or "both"
   std::optional<std::string> distilled_head = {};  // distilled DeiT, at inference: "both", "class" or "distillation"

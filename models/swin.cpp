@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "ops/index.h"
+
 namespace vitrine {
 namespace {
 
@@ -28,25 +30,7 @@ void check_config(const SwinConfig& c) {
 
 std::int64_t rounded_up(std::int64_t length, std::int64_t window) { return (length + window - 1) / window * window; }
 
-/// (B, H, W, C) -> (B windows, w^2, C): windows row by row, and so the tokens in each.
-Tensor to_windows(const Tensor& x, std::int64_t w) {
-  const std::int64_t B = x.size(0), H = x.size(1), W = x.size(2), C = x.size(3);
-  const Tensor parts = permute(reshape(x, {B, H / w, w, W / w, w, C}), {0, 1, 3, 2, 4, 5});
-  return reshape(parts, {B * (H / w) * (W / w), w * w, C});
-}
-
-/// The reverse.
-Tensor from_windows(const Tensor& windows, std::int64_t w, std::int64_t B, std::int64_t H, std::int64_t W) {
-  const std::int64_t C = windows.size(-1);
-  const Tensor parts = permute(reshape(windows, {B, H / w, W / w, w, w, C}), {0, 1, 3, 2, 4, 5});
-  return reshape(parts, {B, H, W, C});
-}
-
 }  // namespace
-
-WindowAxis WindowAxis::of(std::int64_t length, std::int64_t window, std::int64_t wanted_shift) {
-  return length <= window ? WindowAxis{length, 0} : WindowAxis{window, wanted_shift};
-}
 
 // ---- Attention in windows ----
 
@@ -63,25 +47,21 @@ Tensor relative_position_index(std::int64_t window) {
   return index;
 }
 
-Tensor shifted_window_mask(std::int64_t height, std::int64_t width, std::int64_t window, std::int64_t shift_y,
-                           std::int64_t shift_x) {
+Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift) {
   // On the shifted map: the places before the last window, those of the last window that belong there, and those that
   // came round from the other side.
-  const auto region = [window](std::int64_t place, std::int64_t length, std::int64_t shift) {
-    return shift == 0 || place < length - window ? 0 : (place < length - shift ? 1 : 2);
-  };
-  Tensor regions = empty({1, height, width, 1});
-  for (std::int64_t y = 0; y < height; ++y) {
-    for (std::int64_t x = 0; x < width; ++x) {
-      regions.data<float>()[y * width + x] =
-          static_cast<float>(3 * region(y, height, shift_y) + region(x, width, shift_x));
+  const auto region = [&](std::int64_t place) { return place < side - window ? 0 : (place < side - shift ? 1 : 2); };
+  Tensor regions = empty({1, side, side, 1});
+  for (std::int64_t y = 0; y < side; ++y) {
+    for (std::int64_t x = 0; x < side; ++x) {
+      regions.data<float>()[y * side + x] = static_cast<float>(3 * region(y) + region(x));
     }
   }
-  const std::vector<float> of_token = contiguous(to_windows(regions, window)).to_vector<float>();
-  const std::int64_t tokens = window * window, windows = height * width / tokens;
+  const std::vector<float> of_token = window_partition(regions, window).to_vector<float>();
+  const std::int64_t tokens = window * window, windows = side * side / tokens;
   Tensor mask = empty({windows, tokens, tokens});
   float* next = mask.data<float>();
-  for (std::int64_t first = 0; first < height * width; first += tokens) {
+  for (std::int64_t first = 0; first < side * side; first += tokens) {
     for (std::int64_t i = 0; i < tokens; ++i) {
       for (std::int64_t j = 0; j < tokens; ++j) {
         const bool together =
@@ -115,11 +95,11 @@ OptionalTensor WindowAttention::bias(const Tensor& mask, const Tensor& x) const 
   OptionalTensor sum;
   if (relative_position_bias_table) {
     const Tensor table = for_input(*relative_position_bias_table, x);
-    const Tensor rows = index_select(table, 0, to_device(index, x.device()));  // (w^4, heads)
+    const Tensor rows = index_select_unchecked(table, 0, index);  // (w^4, heads)
     sum = reshape(transpose(rows, 0, 1), {1, heads, tokens, tokens});
   }
   if (mask.defined()) {
-    const Tensor hidden = unsqueeze(cast_data(to_device(mask, x.device()), x.dtype()), 1);
+    const Tensor hidden = unsqueeze(cast_data(mask, x.dtype()), 1);
     sum = sum ? *sum + hidden : hidden;
   }
   return sum;
@@ -133,29 +113,27 @@ Tensor WindowAttention::operator()(const Tensor& x, const Tensor& mask, const Pa
 
 SwinBlock SwinBlock::make(const SwinConfig& config, std::int64_t side, std::int64_t dim, int heads, bool shifted,
                           double drop_path_rate, Initializer& init) {
-  const WindowAxis axis = WindowAxis::of(side, config.window, shifted ? config.window / 2 : 0);
+  const std::int64_t window = std::min(side, config.window);  // a map no larger than a window is one, without a shift
+  const std::int64_t shift = shifted && side > config.window ? config.window / 2 : 0;
   const auto hidden = static_cast<std::int64_t>(static_cast<double>(dim) * config.mlp_ratio);
-  const std::int64_t padded = rounded_up(side, axis.size);
   return {.norm1 = LayerNorm::make(dim, init, config.norm_epsilon),
-          .attn = WindowAttention::make(config, dim, heads, axis.size, init),
+          .attn = WindowAttention::make(config, dim, heads, window, init),
           .norm2 = LayerNorm::make(dim, init, config.norm_epsilon),
           .mlp = Mlp::make(dim, hidden, init, config.drop_rate),
           .drop_path = {drop_path_rate},
-          .shift_y = axis.shift,
-          .shift_x = axis.shift,
-          .mask = axis.shift > 0 ? shifted_window_mask(padded, padded, axis.size, axis.shift, axis.shift) : Tensor()};
+          .shift = shift,
+          .mask = shift > 0 ? shifted_window_mask(rounded_up(side, window), window, shift) : Tensor()};
 }
 
 /// Shift, pad to whole windows, attend, and all of it back. x (B, H, W, C)
 Tensor SwinBlock::attend(const Tensor& x, const Pass& pass) const {
-  const std::int64_t B = x.size(0), H = x.size(1), W = x.size(2), w = attn.window;
+  const std::int64_t H = x.size(1), W = x.size(2), w = attn.window;
   const std::int64_t height = rounded_up(H, w), width = rounded_up(W, w);
-  const bool shifted = shift_y > 0 || shift_x > 0;
-  Tensor map = shifted ? roll(x, {-shift_y, -shift_x}, {1, 2}) : x;
+  Tensor map = shift > 0 ? roll(x, {-shift, -shift}, {1, 2}) : x;
   if (height > H || width > W) map = pad(map, {0, 0, 0, 0}, {0, height - H, width - W, 0});
-  map = from_windows(attn(to_windows(map, w), mask, pass), w, B, height, width);
+  map = window_reverse(attn(window_partition(map, w), mask, pass), w, height, width);
   if (height > H || width > W) map = slice(slice(map, 1, 0, H), 2, 0, W);
-  return shifted ? roll(map, {shift_y, shift_x}, {1, 2}) : map;
+  return shift > 0 ? roll(map, {shift, shift}, {1, 2}) : map;
 }
 
 Tensor SwinBlock::operator()(const Tensor& x, const Pass& pass) const {

@@ -35,20 +35,13 @@ struct SwinConfig {
   std::int64_t grid() const { return image / patch; }  // places on a side of the first stage
 };
 
-/// Of one axis of one block: a feature map no longer than a window is one window, without a shift.
-struct WindowAxis {
-  std::int64_t size, shift;
-  static WindowAxis of(std::int64_t length, std::int64_t window, std::int64_t wanted_shift);
-};
-
 /// For tokens i and j of a window of w x w places the row of the bias table, ((y_i - y_j) + w - 1) (2 w - 1) + (x_i - x_j) + w - 1.
 /// i64 (w^2 w^2), row by row. Section 3.2, "relative position bias".
 Tensor relative_position_index(std::int64_t window);
 
 /// What hides from each other the tokens that only the cyclic shift has brought into one window: (windows, w^2, w^2) f32, 0 or -100.
-/// The map has `height` x `width` places, multiples of w. Section 3.2, figure 4.
-Tensor shifted_window_mask(std::int64_t height, std::int64_t width, std::int64_t window, std::int64_t shift_y,
-                           std::int64_t shift_x);
+/// The map has `side` x `side` places, a multiple of w. Section 3.2, figure 4.
+Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift);
 
 /// Attention within windows of w x w tokens.
 struct WindowAttention {
@@ -84,9 +77,9 @@ struct SwinBlock {
   WindowAttention attn;
   LayerNorm norm2;
   Mlp mlp;
-  DropPath drop_path;  // drawn anew for each of the two branches
-  std::int64_t shift_y = 0, shift_x = 0;
-  Tensor mask;  // undefined without a shift
+  DropPath drop_path;      // drawn anew for each of the two branches
+  std::int64_t shift = 0;  // places up and to the left
+  Tensor mask;             // undefined without a shift
 
   static void fields(auto& self, auto&& field) {
     field("norm1", self.norm1);
@@ -94,8 +87,7 @@ struct SwinBlock {
     field("norm2", self.norm2);
     field("mlp", self.mlp);
     field("drop_path", self.drop_path);
-    field("shift_y", self.shift_y);
-    field("shift_x", self.shift_x);
+    field("shift", self.shift);
     field("mask", self.mask);
   }
   static SwinBlock make(const SwinConfig& config, std::int64_t side, std::int64_t dim, int heads, bool shifted,

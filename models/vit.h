@@ -19,14 +19,14 @@ struct ViTConfig {
   std::int64_t dim = 192;       // D, a multiple of `heads`
   int depth = 12;
   int heads = 3;
-  double mlp_ratio = 4;     // hidden size of the MLP / D
-  bool class_token = true;  // without it the pool must be "avg"
-  std::string global_pool =
-      "token";  // "token": the class token after `norm`; "avg": the mean of the patches, then `fc_norm`
-  std::int64_t representation = 0;  // size of a tanh layer before the head; 0 = none
-  double drop_rate = 0;             // dropout after the position embedding and every dense layer but qkv
-  double drop_path_rate = 0;        // of the last block; block i has i / (depth - 1) of it
+  double mlp_ratio = 4;               // hidden size of the MLP / D
+  bool class_token = true;            // without it the pool must be "avg"
+  std::string global_pool = "token";  // the class token after `norm`; or "avg": the mean of the patches, then `fc_norm`
+  std::int64_t representation = 0;    // size of a tanh layer before the head; 0 = none
+  double drop_rate = 0;               // dropout after the position embedding and every dense layer but qkv
+  double drop_path_rate = 0;          // of the last block; block i has i / (depth - 1) of it
   double norm_epsilon = 1e-6;
+  std::string weight_init = "timm";  // how weights start: as in timm, or "jax": as in the paper's own code
 
   std::int64_t grid() const { return image / patch; }
   std::int64_t patches() const { return grid() * grid(); }                   // N
@@ -85,7 +85,7 @@ struct VisionTransformer {
     field("config", self.config);
   }
 
-  /// Weights as timm draws them. Throws Error where the configuration contradicts itself.
+  /// Weights as `config.weight_init` says. Throws Error where the configuration contradicts itself.
   static VisionTransformer make(const ViTConfig& config, Initializer init);
 
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, C, H, W) -> logits (B, classes)

@@ -99,6 +99,13 @@ Parameter Initializer::truncated_normal(const Shape& shape, double deviation) {
   return make(shape, [&](Tensor& x) { fill_truncated_normal(x, deviation, random); });
 }
 
+Parameter Initializer::lecun_normal(const Shape& shape, std::int64_t fan_in) {
+  const Random random = generator_.next(Purpose::initialization);
+  constexpr double deviation_of_cut_normal = 0.87962566103423978;  // of a standard normal between -2 and 2
+  const double deviation = 1 / std::sqrt(static_cast<double>(fan_in)) / deviation_of_cut_normal;
+  return make(shape, [&](Tensor& x) { fill_truncated_normal(x, deviation, random, -2 * deviation, 2 * deviation); });
+}
+
 Parameter Initializer::linear_weight(std::int64_t out, std::int64_t in) {
   const auto fan_in = static_cast<double>(in), fan_out = static_cast<double>(out);
   switch (linear_scheme) {

@@ -25,7 +25,7 @@ void fill_truncated_normal(Tensor& x, double deviation, Random random, double lo
 enum class LinearScheme {
   kaiming_uniform,   // both U(-1/sqrt(in), 1/sqrt(in)): PyTorch's default, kaiming_uniform with a = sqrt 5
   truncated_normal,  // weight N(0, 0.02^2), bias 0: timm, DeiT, Swin
-  xavier_uniform,    // weight U(-b, b) with b = sqrt(6 / (in + out)), bias 0: Glorot and Bengio 2010
+  xavier_uniform,    // weight U(-b, b) with b = sqrt(6 / (in + out)), bias 0: Glorot and Bengio 2010, the code of ViT
 };
 
 /// Makes new parameters, one random stream each.
@@ -44,6 +44,8 @@ class Initializer {
   Parameter uniform(const Shape& shape, double bound);  // U(-bound, bound)
   Parameter normal(const Shape& shape, double deviation);
   Parameter truncated_normal(const Shape& shape, double deviation);
+  /// Deviation 1 / sqrt(fan_in), cut off at two deviations of the uncut normal: LeCun et al. 1998, as Flax draws it.
+  Parameter lecun_normal(const Shape& shape, std::int64_t fan_in);
   Parameter linear_weight(std::int64_t out, std::int64_t in);
   Parameter linear_bias(std::int64_t out, std::int64_t in);
 

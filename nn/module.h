@@ -66,11 +66,11 @@ inline std::string join(const std::string& prefix, std::string_view name) {
   return prefix.empty() ? std::string(name) : prefix + "." + std::string(name);
 }
 
-/// Calls visit(name, leaf) for every Parameter and Buffer.
+/// Calls visit(name, leaf) for every Parameter, Buffer and Tensor.
 template <class Node, class Visit>
 void visit_leaves(Node& node, const std::string& name, Visit& visit) {
   using Type = std::remove_const_t<Node>;
-  if constexpr (std::same_as<Type, Parameter> || std::same_as<Type, Buffer>) {
+  if constexpr (std::same_as<Type, Parameter> || std::same_as<Type, Buffer> || std::same_as<Type, Tensor>) {
     visit(name, node);
   } else if constexpr (Module<Type>) {
     Type::fields(node, [&](std::string_view member, auto& value) { visit_leaves(value, join(name, member), visit); });
@@ -92,7 +92,10 @@ inline constexpr bool is_leaf = std::same_as<std::remove_const_t<Type>, Leaf>;
 template <class M, class Visit>
 requires Module<std::remove_const_t<M>>
 void for_each_leaf(M& module, Visit&& visit, const std::string& prefix = "") {
-  detail::visit_leaves(module, prefix, visit);
+  const auto visit_state = [&]<class Leaf>(const std::string& name, Leaf& leaf) {
+    if constexpr (!detail::is_leaf<Tensor, Leaf>) visit(name, leaf);
+  };
+  detail::visit_leaves(module, prefix, visit_state);
 }
 
 /// The same for parameters alone.
@@ -175,11 +178,17 @@ M deep_copy(const M& module) {
   return copy;
 }
 
-/// Moves every parameter and buffer. Optimisers must be made afterwards: they hold on to the elements.
+/// Moves every parameter, buffer and constant. Optimisers must be made afterwards: they hold on to the elements.
 template <Module M>
 void move_to(M& module, Device device) {
-  for_each_leaf(module,
-                [&]<class Leaf>(const std::string&, Leaf& leaf) { leaf = Leaf(to_device(leaf.value(), device)); });
+  const auto move = [&]<class Leaf>(const std::string&, Leaf& leaf) {
+    if constexpr (!detail::is_leaf<Tensor, Leaf>) {
+      leaf = Leaf(to_device(leaf.value(), device));
+    } else if (leaf.defined()) {
+      leaf = to_device(leaf, device);
+    }
+  };
+  detail::visit_leaves(module, "", move);
 }
 
 /// Converts every parameter, and the floating buffers; these stay at least f32, for a running mean in bf16 would stand still.

@@ -10,6 +10,7 @@
 #include "ops/math.h"
 #include "ops/tensor_core.h"
 #include "ops/warp.h"
+#include "tensor/packs.h"
 
 #if VT_CUDA
 namespace vitrine::attention_mma {
@@ -134,14 +135,12 @@ __device__ void multiply_rows(FragmentC (&c)[D / 8], const FragmentA& a, const b
 // ---- Rows of the warp's own: in registers ----
 
 /// Two neighbours in one access; x is aligned to 4 bytes.
-struct alignas(4) Pair {
-  bfloat16 low, high;
-};
+using Pair = Pack<bfloat16, 2>;
 __device__ inline std::uint32_t load_pair(const bfloat16* x) {
-  return std::bit_cast<std::uint32_t>(*reinterpret_cast<const Pair*>(x));
+  return std::bit_cast<std::uint32_t>(read_pack(reinterpret_cast<const Pair*>(x)));
 }
 __device__ inline void store_pair(bfloat16* x, std::uint32_t pair) {
-  *reinterpret_cast<Pair*>(x) = std::bit_cast<Pair>(pair);
+  write_pack(reinterpret_cast<Pair*>(x), std::bit_cast<Pair>(pair));
 }
 
 /// Rows first to first + 15 as left operands, zeros beyond `length`.

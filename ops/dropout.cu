@@ -6,6 +6,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/ops.h"
+#include "tensor/packs.h"
 
 namespace vitrine {
 
@@ -49,12 +50,20 @@ void dropout_on_cpu(Random random, Drop drop, std::int64_t count, const T* x, T*
 }
 
 #if VT_CUDA
-/// One thread takes the four elements that share a block of random words.
-template <class T>
+/// One thread takes the four elements that share a block of random words, where it can with one access.
+template <bool packed, class T>
 __global__ void dropout_kernel(Random random, Drop drop, std::int64_t count, const T* x, T* y) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t b = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; 4 * b < count; b += step) {
     const PhiloxBlock block = random.block(static_cast<std::uint64_t>(b));
+    if (packed && 4 * b + 3 < count) {
+      Compute<T> values[4];
+      load_pack(x + 4 * b, values);
+#pragma unroll
+      for (int w = 0; w < 4; ++w) values[w] = drop(values[w], block.word[w]);
+      store_pack(values, y + 4 * b);
+      continue;
+    }
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
       const std::int64_t i = 4 * b + w;
@@ -72,8 +81,10 @@ Tensor dropout_forward(const Tensor& strided, double probability, Random random)
   dispatch_floating(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
     if (x.device().is_cpu()) return dropout_on_cpu<T>(random, drop, x.numel(), x.data<T>(), y.data<T>());
 #if VT_CUDA
-    launch(dropout_kernel<T>, grid_for(x.numel(), 4 * 256), 256, 0, current_stream(), random, drop, x.numel(),
-           x.data<T>(), y.data<T>());
+    const auto kernel =
+        are_aligned(4 * sizeof(T), x.data<T>(), y.data<T>()) ? dropout_kernel<true, T> : dropout_kernel<false, T>;
+    launch(kernel, grid_for(x.numel(), 4 * 256), 256, 0, current_stream(), random, drop, x.numel(), x.data<T>(),
+           y.data<T>());
 #endif
   });
   return y;

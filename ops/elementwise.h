@@ -136,7 +136,7 @@ __global__ void map_contiguous_kernel(F f, std::int64_t count, Out* y, const In*
   const std::int64_t first = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   const std::int64_t packs = count / width;
-  const auto apply = [&f](const Pack<In, width>&... in) {
+  const auto apply = [&f](Pack<In, width>... in) {
     Pack<Out, width> out;
 #pragma unroll
     for (int j = 0; j < width; ++j) {
@@ -145,7 +145,8 @@ __global__ void map_contiguous_kernel(F f, std::int64_t count, Out* y, const In*
     return out;
   };
   for (std::int64_t i = first; i < packs; i += step) {
-    reinterpret_cast<Pack<Out, width>*>(y)[i] = apply(reinterpret_cast<const Pack<In, width>*>(x)[i]...);
+    write_pack(reinterpret_cast<Pack<Out, width>*>(y) + i,
+               apply(read_pack(reinterpret_cast<const Pack<In, width>*>(x) + i)...));
   }
   for (std::int64_t i = packs * width + first; i < count; i += step) {
     y[i] = static_cast<Out>(f(static_cast<Compute<In>>(x[i])...));

@@ -4,6 +4,7 @@
 // order of the index: the result has the same bits for any number of threads and on every run.
 #include <algorithm>
 
+#include "ops/index.h"
 #include "ops/ops.h"
 #include "tensor/launch.h"
 #include "tensor/parallel.h"
@@ -83,10 +84,8 @@ __global__ void gather_kernel(T* y, const I* index, const T* x, std::int64_t ind
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
     std::int64_t offset[3];
-    loop.row_offsets(i / loop.row_length(), offset);
-    const std::int64_t column = i % loop.row_length();
-    const I at = index[offset[1] + column * loop.row_stride(1)];
-    y[offset[0] + column * loop.row_stride(0)] = x[offset[2] + column * loop.row_stride(2) + at * index_step];
+    loop.element_offsets(i, count, offset);
+    y[offset[0]] = x[offset[2] + index[offset[1]] * index_step];
   }
 }
 #endif
@@ -144,16 +143,45 @@ struct ScatterAdd {
 #if VT_CUDA
 template <class T, class I>
 __global__ void scatter_add_kernel(ScatterAdd<T, I> job, std::int64_t count) {
-  const StridedLoop<3>& columns = job.columns;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; c < count; c += step) {
     std::int64_t offset[3];
-    columns.row_offsets(c / columns.row_length(), offset);
-    for (int n = 0; n < 3; ++n) offset[n] += c % columns.row_length() * columns.row_stride(n);
+    job.columns.element_offsets(c, count, offset);
     for (std::int64_t i = 0; i < job.length; ++i) {
       const I at = job.index[offset[1] + i * job.index_step];
       job.y[offset[0] + at * job.y_step] += static_cast<Compute<T>>(job.x[offset[2] + i * job.x_step]);
     }
+  }
+}
+
+/// The same with a thread for each of the `places` along dim of y, which looks through the whole index and adds in the same order.
+/// For few columns: the gradient of a bias table of Swin has as many as there are heads, and they would keep a GPU waiting.
+template <class T, class I>
+__global__ void scatter_add_by_place_kernel(ScatterAdd<T, I> job, std::int64_t places, std::int64_t count) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t p = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; p < places * count;
+       p += step) {
+    const std::int64_t place = p / count;
+    std::int64_t offset[3];
+    job.columns.element_offsets(p % count, count, offset);
+    Compute<T> sum = 0;
+    for (std::int64_t i = 0; i < job.length; ++i) {
+      if (static_cast<std::int64_t>(job.index[offset[1] + i * job.index_step]) == place) {
+        sum += static_cast<Compute<T>>(job.x[offset[2] + i * job.x_step]);
+      }
+    }
+    job.y[offset[0] + place * job.y_step] = sum;
+  }
+}
+
+template <class T, class I>
+void scatter_add_on_cuda(const ScatterAdd<T, I>& job, std::int64_t places, std::int64_t count) {
+  const bool is_cheap = places * job.length <= (std::int64_t{1} << 30) / std::max<std::int64_t>(1, count);
+  if (count < 4096 && is_cheap) {
+    launch(scatter_add_by_place_kernel<T, I>, grid_for(places * count, 128), dim3(128), 0, current_stream(), job,
+           places, count);
+  } else {
+    launch(scatter_add_kernel<T, I>, grid_for(count, 128), dim3(128), 0, current_stream(), job, count);
   }
 }
 #endif
@@ -168,11 +196,7 @@ void scatter_add_into(Tensor& y, const Tensor& index, const Tensor& x, int dim) 
       index.shape()[dim],   y.strides()[dim], index.strides()[dim], x.strides()[dim]};
   if (index.numel() == 0) return;
 #if VT_CUDA
-  if (y.device().is_cuda()) {
-    const std::int64_t count = element_count(shape);
-    launch(scatter_add_kernel<T, I>, grid_for(count, 128), dim3(128), 0, current_stream(), job, count);
-    return;
-  }
+  if (y.device().is_cuda()) return scatter_add_on_cuda(job, y.shape()[dim], element_count(shape));
 #endif
   const std::int64_t row_length = job.columns.row_length();
   const std::int64_t block = std::min<std::int64_t>(row_length, 64), blocks = chunk_count(row_length, block);
@@ -248,6 +272,11 @@ Tensor index_select(const Tensor& x, int dim, const Tensor& index) {
   check_device("index_select", x, index);
   check_indices("index_select", index, x.shape()[dim], name_dim(dim, x, "x"));
   return select_rows("index_select", x, dim, index);
+}
+
+Tensor index_select_unchecked(const Tensor& x, int dim, const Tensor& index) {
+  check_device("index_select", x, index);
+  return select_rows("index_select", x, normalize_dim(dim, x.dim(), "index_select"), index);
 }
 
 // ---- embedding: y[..., d] = weight[index[...], d]; the rows of weight (V, D) that index (...) names ----

@@ -27,10 +27,16 @@ void update_range(F f, std::int64_t begin, std::int64_t end, T* __restrict targe
 }
 
 #if VT_CUDA
+/// Reads everything before it writes anything: the compiler cannot know that the arrays do not overlap.
 template <class F, class T, int width, class... Packs>
-__device__ void update_pack(const F& f, Pack<T, width>& target, const Pack<T, width>& source, Packs&... state) {
+__device__ void update_pack(const F& f, Pack<T, width>* target, const Pack<T, width>* source, Packs*... state) {
+  const auto update = [&](Pack<T, width> t, Pack<T, width> s, Packs... packs) {
 #pragma unroll
-  for (int k = 0; k < width; ++k) f(target.values[k], source.values[k], state.values[k]...);
+    for (int k = 0; k < width; ++k) f(t.values[k], s.values[k], packs.values[k]...);
+    write_pack(target, t);
+    (write_pack(state, packs), ...);
+  };
+  update(read_pack(target), read_pack(source), read_pack(state)...);
 }
 
 /// The arrays as packs of `width` elements, one for each thread at a time; the last count % width elements go one by one.
@@ -41,8 +47,8 @@ __global__ void update_kernel(const F* functor, std::int64_t count, T* target, c
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x, packs = count / width;
   for (std::int64_t i = first; i < packs; i += step) {
-    update_pack(f, reinterpret_cast<Pack<T, width>*>(target)[i], reinterpret_cast<const Pack<T, width>*>(source)[i],
-                reinterpret_cast<Pack<State, width>*>(state)[i]...);
+    update_pack(f, reinterpret_cast<Pack<T, width>*>(target) + i, reinterpret_cast<const Pack<T, width>*>(source) + i,
+                reinterpret_cast<Pack<State, width>*>(state) + i...);
   }
   for (std::int64_t i = packs * width + first; i < count; i += step) f(target[i], source[i], state[i]...);
 }

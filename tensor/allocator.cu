@@ -35,7 +35,11 @@ void* system_allocate(std::size_t bytes, Device device) {
   if (device.is_cuda()) {
     CUDA_CHECK(cudaSetDevice(device.index));
     void* block = nullptr;
-    if (cudaMalloc(&block, bytes) == cudaSuccess) return block;
+    const cudaError_t error = cudaMalloc(&block, bytes);
+    if (error != cudaErrorMemoryAllocation) {
+      CUDA_CHECK(error);  // may be that of an earlier kernel
+      return block;
+    }
     (void)cudaGetLastError();  // out of memory is not sticky; clear it
     return nullptr;
   }

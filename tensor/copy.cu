@@ -70,11 +70,12 @@ __global__ void apply_packs_kernel(F f, Target* target, const Source* source, st
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x, packs = count / width;
   for (std::int64_t i = first; i < packs; i += step) {
-    auto to = reinterpret_cast<Pack<Target, width>*>(target)[i];
-    const auto from = reinterpret_cast<const Pack<Source, width>*>(source)[i];
+    Pack<Target, width>* const place = reinterpret_cast<Pack<Target, width>*>(target) + i;
+    const auto from = read_pack(reinterpret_cast<const Pack<Source, width>*>(source) + i);
+    auto to = read_pack(place);  // only where f looks at it: otherwise the compiler drops the load
 #pragma unroll
     for (int k = 0; k < width; ++k) f(to.values[k], from.values[k]);
-    reinterpret_cast<Pack<Target, width>*>(target)[i] = to;
+    write_pack(place, to);
   }
   for (std::int64_t i = packs * width + first; i < count; i += step) f(target[i], source[i]);
 }
@@ -84,9 +85,8 @@ __global__ void apply_kernel(F f, Target* target, const Source* source, StridedL
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
     std::int64_t offset[2];
-    loop.row_offsets(i / loop.row_length(), offset);
-    const std::int64_t column = i % loop.row_length();
-    f(target[offset[0] + column * loop.row_stride(0)], source[offset[1] + column * loop.row_stride(1)]);
+    loop.element_offsets(i, count, offset);
+    f(target[offset[0]], source[offset[1]]);
   }
 }
 

@@ -21,6 +21,11 @@ struct Buffer {
 class Buffers {
  public:
   void copy(void* target, const void* source, std::size_t bytes) {
+    // A graph would read the buffer again when it is replayed; by then it holds something else.
+    cudaStreamCaptureStatus status{};
+    CUDA_CHECK(cudaStreamIsCapturing(current_stream(), &status));
+    VT_CHECK(status == cudaStreamCaptureStatusNone,
+             "copy to the GPU: {} bytes of host memory cannot become part of a recorded graph", bytes);
     const std::lock_guard lock(mutex_);
     Buffer buffer = take(bytes);
     std::memcpy(buffer.memory, source, bytes);

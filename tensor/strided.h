@@ -30,6 +30,16 @@ struct StridedLoop {
     }
   }
 
+  /// Offsets of all operands at element i of `count`, in row-major order. For kernels: 64-bit division, which takes a GPU some
+  /// hundred instructions, is left to tensors that need it.
+  VT_HD void element_offsets(std::int64_t i, std::int64_t count, std::int64_t (&offset)[N]) const {
+    if (count <= std::int64_t{0xffffffff}) {
+      find_offsets(static_cast<std::uint32_t>(i), offset);
+    } else {
+      find_offsets(i, offset);
+    }
+  }
+
   VT_HD std::int64_t row_count() const {
     std::int64_t count = 1;
     for (int d = 0; d + 1 < dims; ++d) count *= size[d];
@@ -42,6 +52,17 @@ struct StridedLoop {
     bool dense = dims == 1;
     for (int n = 0; n < N; ++n) dense = dense && stride[n][0] == 1;
     return dense;
+  }
+
+ private:
+  template <class Index>
+  VT_HD void find_offsets(Index i, std::int64_t (&offset)[N]) const {
+    for (int n = 0; n < N; ++n) offset[n] = 0;
+    for (int d = dims - 1; d >= 0; --d) {
+      const Index index = i % static_cast<Index>(size[d]);
+      i /= static_cast<Index>(size[d]);
+      for (int n = 0; n < N; ++n) offset[n] += static_cast<std::int64_t>(index) * stride[n][d];
+    }
   }
 };
 

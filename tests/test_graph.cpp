@@ -81,6 +81,12 @@ TEST_F(GraphOnCuda, WorkThatWaitsIsAnErrorAndLeavesNothingBehind) {
   const Tensor x = numbers({1, 2});
   EXPECT_THROW(Graph(cuda(), [&] { (void)x.to_vector<double>(); }), Error);
   (void)sum(x).item();
+  try {
+    Graph(cuda(), [&] { (void)to_device(ones({3}), cuda()); });
+    ADD_FAILURE() << "a copy from the host became part of a graph";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "copy to the GPU: 12 bytes of host memory cannot become part of a recorded graph");
+  }
   Tensor y;
   Graph graph(cuda(), [&] { y = x + 1; });
   graph.replay();

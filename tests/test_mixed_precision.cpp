@@ -101,11 +101,10 @@ class Modes : public testing::Test {
   /// Trains 12 updates with noise, mixing and a moving average.
   Listener losses(const std::string& more, Listener listener = {}) const {
     Recipe recipe = parse_recipe(
-        fmt::format("dataset: shapes\ntrain-num-samples: 96\nval-num-samples: 16\nmodel: vit_tiny_patch4_32\n"
-                    "model-kwargs: {{patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}}\nbatch-size: 8\nepochs: 1\n"
+        fmt::format("dataset: shapes\ntrain-num-samples: 96\nval-num-samples: 16\n{}batch-size: 8\nepochs: 1\n"
                     "warmup-epochs: 0\nlr: 2e-3\nmixup: 0.8\ndrop: 0.1\ndrop-path: 0.1\nclip-grad: 1\nmodel-ema: true\n"
                     "model-ema-decay: 0.9\nworkers: 0\noutput: {}\n{}",
-                    folder_.string(), more),
+                    model_, folder_.string(), more),
         "test recipe");
     Trainer(recipe, listener).run();
     return listener;
@@ -124,6 +123,8 @@ class Modes : public testing::Test {
   }
 
   fs::path folder_;
+  std::string model_ =
+      "model: vit_tiny_patch4_32\nmodel-kwargs: {patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}\n";
 };
 
 TEST_F(Modes, Bf16TrainsLikeF32) {
@@ -140,6 +141,20 @@ TEST_F(Modes, CudaTrainsLikeTheCpu) {
   expect_close(on_cuda, exact, 1e-4, 1);
   expect_close(losses("device: cuda\namp: true\n"), exact, 0.01, 1);
   // A replayed graph does what its kernels do when they are launched one by one.
+  const Listener without_graph = losses("device: cuda\ncuda-graph: false\n");
+  EXPECT_EQ(on_cuda.losses, without_graph.losses);
+  EXPECT_EQ(on_cuda.evaluation, without_graph.evaluation);
+}
+
+// Bias tables, masks, shifts: with them too, an update is one graph.
+TEST_F(Modes, SwinTrainsOnCudaLikeOnTheCpu) {
+  if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
+  model_ =
+      "model: swin_tiny_patch2_window4_32\nmodel-kwargs: {patch_size: 4, window_size: 2, embed_dim: 8, depths: "
+      "\"2,1\", "
+      "num_heads: \"1,2\", position: both}\n";
+  const Listener on_cuda = losses("device: cuda\n");
+  expect_close(on_cuda, losses(""), 1e-4, 1);
   const Listener without_graph = losses("device: cuda\ncuda-graph: false\n");
   EXPECT_EQ(on_cuda.losses, without_graph.losses);
   EXPECT_EQ(on_cuda.evaluation, without_graph.evaluation);

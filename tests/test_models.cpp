@@ -178,15 +178,6 @@ TEST(Registry, OptionsChangeTheModel) {
   EXPECT_THROW(create_model("vit_tiny_patch4_32", {.global_pool = "max"}), Error);
 }
 
-TEST(Registry, PreprocessingIsTimms) {
-  const PretrainedConfig at224 = create_model("vit_tiny_patch16_224", {.depth = 1}).pretrained_config();
-  EXPECT_EQ(at224.crop_pct, 0.9);
-  EXPECT_EQ(at224.mean[0], 0.5);
-  EXPECT_EQ(at224.std[2], 0.5);
-  EXPECT_EQ(at224.interpolation, "bicubic");
-  EXPECT_EQ(create_model("vit_tiny_patch16_384", {.depth = 1}).pretrained_config().crop_pct, 1.0);
-}
-
 TEST(Registry, ADeepCopyIsIndependentAndEqual) {
   const Model model = create_model("vit_tiny_patch4_32", {.embed_dim = 24, .depth = 2, .seed = 3});
   const Model copy = model.deep_copy();
@@ -209,23 +200,6 @@ TEST(ViT, DropPathGrowsLinearly) {
   EXPECT_EQ(model.blocks[0].drop_path.rate, 0);
   EXPECT_TRUE(std::abs(model.blocks[1].drop_path.rate - 0.15) < 1e-15);
   EXPECT_TRUE(std::abs(model.blocks[2].drop_path.rate - 0.3) < 1e-15);
-}
-
-TEST(ViT, StartsAsTimmDoes) {
-  const VisionTransformer model = VisionTransformer::make({.image = 32, .patch = 4, .depth = 1}, Initializer(1));
-  const auto deviation = [](const Parameter& p) {
-    return std::sqrt(mean(square(p.value())).item());  // of a distribution around 0
-  };
-  EXPECT_TRUE(std::abs(deviation(model.blocks[0].attn.qkv.weight) - 0.02) < 3e-4);
-  EXPECT_TRUE(std::abs(deviation(model.blocks[0].mlp.fc1.weight) - 0.02) < 3e-4);
-  EXPECT_TRUE(std::abs(deviation(model.head->weight) - 0.02) < 3e-4);
-  EXPECT_TRUE(std::abs(deviation(model.pos_embed) - 0.02) < 1e-3);
-  EXPECT_TRUE(deviation(*model.cls_token) < 2e-6 && deviation(*model.cls_token) > 0);
-  EXPECT_TRUE(std::abs(deviation(model.patch_embed.proj.weight) - 1 / std::sqrt(3.0 * 48)) <
-              2e-3);  // U(-b, b): b / sqrt 3
-  EXPECT_EQ(deviation(*model.head->bias), 0);
-  EXPECT_EQ(deviation(*model.blocks[0].attn.qkv.bias), 0);
-  EXPECT_EQ(model.blocks[0].norm1.epsilon, 1e-6);
 }
 
 TEST(ViT, EveryFormGivesLogitsAndAGradientToEveryParameter) {

@@ -70,7 +70,7 @@ TEST(Swin, RelativePositionsAreQueryMinusKey) {
 
 TEST(Swin, TheMaskHidesWhatTheShiftBroughtTogether) {
   const auto hidden_pairs = [](std::int64_t side, std::int64_t window, std::int64_t shift) {
-    const Tensor mask = shifted_window_mask(side, side, window, shift, shift);
+    const Tensor mask = shifted_window_mask(side, window, shift);
     std::vector<std::int64_t> counts(static_cast<std::size_t>(mask.size(0)));
     const auto values = mask.to_vector<float>();
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -91,16 +91,15 @@ TEST(Swin, EveryOtherBlockIsShiftedWhereTheMapIsLargerThanAWindow) {
   for (std::size_t stage = 0; stage < 4; ++stage) {
     for (std::size_t i = 0; i < model.layers[stage].blocks.size(); ++i) {
       const SwinBlock& block = model.layers[stage].blocks[i];
-      EXPECT_EQ(block.shift_y, i % 2 == 1 && stage < 3 ? 3 : 0)
-          << stage << " " << i;  // the last map is one window of 7
-      EXPECT_EQ(block.mask.defined(), block.shift_y > 0);
+      EXPECT_EQ(block.shift, i % 2 == 1 && stage < 3 ? 3 : 0) << stage << " " << i;  // the last map is one window of 7
+      EXPECT_EQ(block.mask.defined(), block.shift > 0);
       EXPECT_EQ(block.attn.window, 7);
     }
   }
   SwinConfig config = small_config();
   config.shift = false;
   for (const SwinStage& stage : SwinTransformer::make(config, Initializer(1)).layers) {
-    for (const SwinBlock& block : stage.blocks) EXPECT_EQ(block.shift_x, 0);
+    for (const SwinBlock& block : stage.blocks) EXPECT_EQ(block.shift, 0);
   }
 }
 

@@ -15,8 +15,7 @@ Tensor soft_loss(const Tensor& student, const Tensor& teacher, double temperatur
 
 /// One row for each image, 1 at the class that the teacher finds most likely. Labels on a GPU would have to be checked on the
 /// host, for which the GPU would wait.
-Tensor hard_targets(const Tensor& teacher) {
-  const Tensor classes = arange(teacher.size(1), DType::i64, teacher.device());
+Tensor hard_targets(const Tensor& teacher, const Tensor& classes) {
   return cast(equal(argmax(teacher, 1, true), classes), teacher.dtype());
 }
 
@@ -42,8 +41,9 @@ Tensor DistillationLoss::operator()(const std::vector<Tensor>& heads, const Tens
                                     const std::function<Tensor(const Tensor&)>& task) const {
   VT_CHECK(!on_token || heads.size() == 2, "distillation: the student has {} heads, expected 2", heads.size());
   const Tensor& student = on_token ? heads.back() : heads.front();
+  const Tensor all = classes.defined() ? classes : arange(teacher.size(1), DType::i64, teacher.device());
   const Tensor learned =
-      hard ? soft_cross_entropy(student, hard_targets(teacher)) : soft_loss(student, teacher, temperature);
+      hard ? soft_cross_entropy(student, hard_targets(teacher, all)) : soft_loss(student, teacher, temperature);
   return task(heads.front()) * (1 - weight) + learned * weight;
 }
 
@@ -71,6 +71,7 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
            "--kd-model-name: the teacher takes images of {} pixels, expected {}", wanted.input_size[1],
            preprocessing.input_size[1]);
   teacher_.move_to(placement.device);
+  loss_.classes = arange(teacher_.classes(), DType::i64, placement.device);
   if (wanted.mean == preprocessing.mean && wanted.std == preprocessing.std) return;
   Tensor scale = empty({3, 1, 1}), shift = empty({3, 1, 1});
   for (std::size_t c = 0; c < 3; ++c) {  // x std + mean is the pixel, which the teacher wants as (pixel - mean') / std'

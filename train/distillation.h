@@ -21,6 +21,9 @@ struct DistillationLoss {
   bool on_token = false;
   double temperature = 1;
   double weight = 0.5;  // 0 to 1
+  /// 0, 1, ..., K - 1 as i64 on the device of the logits. It comes from the host, so a recorded graph cannot make it; may be left
+  /// undefined elsewhere.
+  Tensor classes = {};
 
   /// heads: the student's logits, (B, K) each; teacher (B, K); task: loss of logits against the labels.
   Tensor operator()(const std::vector<Tensor>& heads, const Tensor& teacher,

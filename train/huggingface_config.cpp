@@ -46,14 +46,6 @@ void read_labels(const ConfigFile& config, HuggingFaceModel& model) {
   for (const auto& [number, label] : labels) model.label_names.push_back(label);
 }
 
-void note_epsilon(const ConfigFile& config, double fallback, double ours, HuggingFaceModel& model) {
-  const double theirs = config.get("layer_norm_eps", fallback);
-  if (theirs != ours) {
-    model.notes.push_back(
-        fmt::format("{}: is {}, ours is {}: results differ slightly", config.where("layer_norm_eps"), theirs, ours));
-  }
-}
-
 // ---- One architecture each. The fallbacks are the defaults of transformers, which its files may leave out. ----
 
 /// "vit_base_patch16_224" where that exists, else a name of the same kind, whose sizes the options change.
@@ -86,7 +78,7 @@ void read_vit(const ConfigFile& config, HuggingFaceModel& model) {
   o.num_heads = Numbers(static_cast<int>(config.get<std::int64_t>("num_attention_heads", 12)));
   o.mlp_ratio = static_cast<double>(config.get<std::int64_t>("intermediate_size", 3072)) / static_cast<double>(D);
   model.name = name_of_vit(o, distilled);
-  note_epsilon(config, 1e-12, 1e-6, model);
+  o.norm_eps = config.get("layer_norm_eps", 1e-12);
 }
 
 void read_swin(const ConfigFile& config, HuggingFaceModel& model) {
@@ -110,7 +102,7 @@ void read_swin(const ConfigFile& config, HuggingFaceModel& model) {
                                                              : size->second,
                                        *o.patch_size, *o.window_size, *o.img_size);
   model.name = list_models(name).empty() ? "swin_tiny_patch4_window7_224" : name;
-  note_epsilon(config, 1e-5, 1e-5, model);
+  o.norm_eps = config.get("layer_norm_eps", 1e-5);
 }
 
 void read_resnet(const ConfigFile& config, HuggingFaceModel& model) {

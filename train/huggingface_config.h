@@ -15,7 +15,6 @@ struct HuggingFaceModel {
   std::string name;  // for create_model
   ModelOptions options;
   std::vector<std::string> label_names;  // empty where the file only numbers them
-  std::vector<std::string> notes;        // where our model differs
 };
 
 /// Of model_type vit, deit, swin or resnet; Error that names file and key for another, and for settings that no model

@@ -41,6 +41,7 @@ const std::vector<ModelArgument>& model_arguments() {
       {"global_pool", &ModelOptions::global_pool}, {"representation_size", &ModelOptions::representation_size},
       {"window_size", &ModelOptions::window_size}, {"shift", &ModelOptions::shift},
       {"position", &ModelOptions::position},       {"distilled_head", &ModelOptions::distilled_head},
+      {"weight_init", &ModelOptions::weight_init}, {"norm_eps", &ModelOptions::norm_eps},
   };
   return all;
 }
@@ -177,7 +178,7 @@ LoadedModel model_of(const fs::path& folder) {
   HuggingFaceModel described = read_huggingface_model(config);
   Model model = create_model(described.name, described.options);
   const PretrainedConfig preprocessing = read_huggingface_preprocessing(folder, model.pretrained_config());
-  return {std::move(model), preprocessing, std::move(described.label_names), std::move(described.notes)};
+  return {std::move(model), preprocessing, std::move(described.label_names), {}};
 }
 
 }  // namespace

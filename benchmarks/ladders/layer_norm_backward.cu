@@ -119,7 +119,7 @@ __global__ void columns_of_parts(Backward b) {
 
 /// total (D) = the sum of part (parts, D). A block of 32 x 32 threads has 32 columns: thread (x, y) adds up every 32nd
 /// part of column x, the threads of y = 0 add up what came of that.
-__global__ void sum_of_parts(const float* part, float* total, std::int64_t parts, int D) {
+__global__ void __launch_bounds__(1024) sum_of_parts(const float* part, float* total, std::int64_t parts, int D) {
   __shared__ float sums[warp_threads][warp_threads];
   const int i = static_cast<int>(blockIdx.x * warp_threads + threadIdx.x);
   float sum = 0;
