@@ -40,7 +40,7 @@ endforeach()
 
 if(VITRINE_CUDA)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)  # A100 and H100/H200
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)  # A100 and H100/H200; others compile the PTX of sm_80 when they load it
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)

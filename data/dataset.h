@@ -1,8 +1,7 @@
-// Datasets: numbered labelled images, from a folder, from the binary files of CIFAR and MNIST, or drawn on
-// the spot.
+// Datasets: numbered labelled images, from a folder, from the binary files of CIFAR and MNIST, or drawn on the spot.
 //
-//   auto train = open_dataset({.root = "data/cifar10", .split = "train"});   // finds out what the folder
-//   holds Sample sample = train->get(17);                                            // image and label
+//   auto train = open_dataset({.root = "data/cifar10", .split = "train"});  // finds out what the folder holds
+//   Sample sample = train->get(17);                                         // image and label
 #pragma once
 
 #include <cstdint>

@@ -32,9 +32,8 @@ class AugmentPolicy {
   AugmentPolicy() = default;
 
   /// timm's `rand` (RandAugment: n operations out of 15, each with probability p), with any of
-  ///   -mN magnitude out of 10 [10]      -nN operations [2]       -pX probability [0.5]     -incN 1: stronger with m
-  /// [0]
-  ///   -mstdX deviation of m [0]; above 100: m uniform from 0     -mmaxN bound of m [10]
+  ///   -mN magnitude out of 10 [10]    -nN operations [2]    -pX probability [0.5]    -incN 1: stronger with m [0]
+  ///   -mstdX deviation of m [0]; above 100: m uniform from 0    -mmaxN bound of m [10]
   /// timm's AutoAugment policies `original`, `originalr` (ImageNet), `v0`, `v0r` (EfficientNet), and `3a`
   /// (3-Augment), each with -mstdX; torchvision's `ra` (RandAugment, -mN out of 30 [9], -nN [2]), `ta_wide`,
   /// `autoaugment` (ImageNet) and `autoaugment-cifar10`. Empty: no operation. An Error lists these for anything else.

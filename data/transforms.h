@@ -47,11 +47,8 @@ struct ColorJitter {
 /// boxes of a share of the area drawn from `area` (divided by their number) and a log-uniform aspect ratio;
 /// up to 10 tries each.
 struct RandomErasing {
-  enum class Mode {
-    constant,
-    color,
-    pixel
-  };  // 0; one N(0, 1) number per channel; one per value. timm: const, rand, pixel
+  /// Filled with 0; one N(0, 1) number per channel; one per value. timm: const, rand, pixel.
+  enum class Mode { constant, color, pixel };
   double probability = 0;
   Mode mode = Mode::constant;
   int count = 1;

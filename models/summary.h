@@ -21,8 +21,8 @@ struct LayerSummary {
   std::string name;  // as in the state dict, without ".weight"
   Shape output;      // for one image
   std::int64_t parameters = 0;
-  std::int64_t macs =
-      0;  // multiply-adds of matrix products for one image; others (norms, softmax, GELU) are not counted
+  /// Multiply-adds of matrix products for one image; others (norms, softmax, GELU) are not counted.
+  std::int64_t macs = 0;
 };
 
 struct ModelSummary {

@@ -39,8 +39,8 @@ struct SwinConfig {
 /// i64 (w^2 w^2), row by row. Section 3.2, "relative position bias".
 Tensor relative_position_index(std::int64_t window);
 
-/// What hides from each other the tokens that only the cyclic shift has brought into one window: (windows, w^2, w^2) f32, 0 or -100.
-/// The map has `side` x `side` places, a multiple of w. Section 3.2, figure 4.
+/// What hides from each other the tokens that only the cyclic shift has brought into one window: (windows, w^2, w^2) f32, 0 or
+/// -100. The map has `side` x `side` places, a multiple of w. Section 3.2, figure 4.
 Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift);
 
 /// Attention within windows of w x w tokens.

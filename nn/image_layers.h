@@ -7,8 +7,8 @@
 
 namespace vitrine {
 
-/// Filters (O, C/groups, kernel, kernel) drawn from N(0, 2 / fan_out) with fan_out = kernel^2 O / groups: He et al. 2015, "Delving deep
-/// into rectifiers", as timm starts its residual networks.
+/// Filters (O, C/groups, kernel, kernel) drawn from N(0, 2 / fan_out) with fan_out = kernel^2 O / groups: He et al. 2015, "Delving
+/// deep into rectifiers", as timm starts its residual networks.
 Parameter he_normal(const Shape& filters, Initializer& init, std::int64_t groups = 1);
 
 /// y = x * weight + bias with square filters; see conv2d in ops/ops.h.

@@ -61,14 +61,4 @@ LoadReport load_tensors(const StateDict& target, const StateDict& state, bool st
   return report;
 }
 
-LoadReport load_parameters(const std::vector<NamedParameter>& parameters, const StateDict& state, bool strict) {
-  return load_tensors(state_dict(parameters), state, strict);
-}
-
-StateDict state_dict(const std::vector<NamedParameter>& parameters) {
-  StateDict state;
-  for (const auto& [name, parameter] : parameters) state.emplace_back(name, parameter->value());
-  return state;
-}
-
 }  // namespace vitrine

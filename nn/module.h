@@ -151,12 +151,8 @@ std::string to_string(const LoadReport& report);
 /// Copies the tensors of `state` into those of `target` with the same name, converting dtype and device. Strict: throws Error
 /// with the report unless all fits, and then nothing is changed. Otherwise copies what fits and returns the report.
 LoadReport load_tensors(const StateDict& target, const StateDict& state, bool strict = true);
-LoadReport load_parameters(const std::vector<NamedParameter>& parameters, const StateDict& state, bool strict = true);
 
-/// Names and values: handles of the parameters' own elements, not copies.
-StateDict state_dict(const std::vector<NamedParameter>& parameters);
-
-/// The same for all parameters and buffers of a module.
+/// Names and values of all parameters and buffers: handles of their own elements, not copies.
 template <Module M>
 StateDict state_dict(const M& module) {
   StateDict state;

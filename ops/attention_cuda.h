@@ -29,8 +29,7 @@ inline constexpr int side = 16;
 /// banks.
 template <class C, int width>
 struct Tiles {
-  static constexpr int rows =
-      sizeof(C) * width > 1024 ? 16 : 32;  // at most 84 KiB in all: every GPU since sm_80 has that
+  static constexpr int rows = sizeof(C) * width > 1024 ? 16 : 32;  // at most 84 KiB: every GPU since sm_80 has that
   static constexpr int stride = width + 1, score_stride = rows + 1;
   static constexpr int own_rows = rows / side, own_columns = width / side;  // what one thread computes
   static constexpr std::size_t shared_bytes = sizeof(C) * 2 * rows * (stride + score_stride);

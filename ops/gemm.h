@@ -1,4 +1,5 @@
-// The matrix product that matmul, linear and attention are built on: fixed blocks over our threads, a CBLAS library inside.
+// The matrix product behind matmul, linear, convolution and part of attention: fixed blocks over our threads, each by one thread of
+// oneDNN (f32) or OpenBLAS (f64).
 #pragma once
 
 #include <cstdint>

@@ -34,8 +34,8 @@ struct CudaProduct {
   MatrixView<void> a{}, b{};
   void* c = nullptr;
   std::int64_t c_leading = 0;
-  std::int64_t a_stride = 0, b_stride = 0,
-               c_stride = 0;  // elements between matrices of a batch; 0 = one a or b for all
+  // Elements between matrices of a batch; 0 = one a or b for all.
+  std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;
   double beta = 0;
   GemmEpilogue epilogue = GemmEpilogue::none;  // bias_gradient only with batch = 1
   void* bias = nullptr;                        // elements of `dtype`

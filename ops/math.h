@@ -55,8 +55,8 @@ struct ExponentSplit {
   float high, low;
 };
 VT_HD inline ExponentSplit split_exponent(float x) {
-  constexpr float shift =
-      0x1.8p23f;  // floats around it are whole numbers: adding it rounds, and leaves n in the low bits
+  // Floats around it are whole numbers: adding it rounds, and leaves n in the low bits.
+  constexpr float shift = 0x1.8p23f;
   const float shifted = fused(x, log2_e, shift);
   const float n = shifted - shift;
   return {std::bit_cast<std::int32_t>(shifted) - std::bit_cast<std::int32_t>(shift), fused(n, -ln2_high, x),

@@ -185,8 +185,9 @@ Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Int
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 
 /// y = softmax(scale q k^T + bias) v; q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias broadcastable to (B, H, N, M)
-/// and differentiable, or (G, ...) with G that divides B: then sample b takes bias b mod G. scale defaults to 1/sqrt(D). No (N, M) matrix is kept for backward: it recomputes the scores from
-/// q, k and the row's logsumexp. A row that is fully masked by -inf gives 0 with gradient 0.
+/// and differentiable, or (G, ...) with G that divides B: then sample b takes bias b mod G. scale defaults to 1/sqrt(D). No (N, M)
+/// matrix is kept for backward: it recomputes the scores from q, k and the row's logsumexp. A row that is fully masked by -inf
+/// gives 0 with gradient 0.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias = std::nullopt,
                  std::optional<double> scale = std::nullopt);
 /// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v], then head, then dim;

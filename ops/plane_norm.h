@@ -19,6 +19,7 @@
 
 namespace vitrine::plane_norm {
 
+/// batch_norm: neighbours = 1, sets = C. group_norm: neighbours = C / groups, sets = B groups.
 struct Planes {
   std::int64_t count, channels, size;  // planes, B C; C; numbers per plane, H W
   std::int64_t neighbours, sets;       // plane p belongs to set p / neighbours % sets

@@ -176,12 +176,6 @@ void Optimizer::step() {
   update_segments();
 }
 
-void Optimizer::clip_and_step(double max_norm, const Tensor& loss) {
-  check_gathered();
-  prepare_step();
-  run_step(max_norm, loss);
-}
-
 void Optimizer::prepare_step() {
   ++step_count_;
   prepare(segments());

@@ -6,6 +6,12 @@
 //   double norm = optimizer.clip(1.0);
 //   optimizer.step();
 //
+// Without a wait for the GPU, and so that a CUDA graph can hold all but prepare_step:
+//
+//   optimizer.prepare_step();
+//   optimizer.gather(tape.backward(loss));
+//   optimizer.run_step(1.0, loss);
+//
 // On construction the parameters become views into one arena, so that an update is one pass over memory. Load weights before
 // or after; but whatever gives a Parameter new elements (move_to, cast_to, deep_copy) must come before.
 #pragma once
@@ -74,12 +80,10 @@ class Optimizer {
   /// uses the gradients times max_norm / (norm + 1e-6), as PyTorch does; max_norm 0 only measures. Throws NonFiniteGradient.
   double clip(double max_norm = 0);
 
-  /// clip and step in one, without waiting for a GPU. Where the gradient is not finite, or `loss` (one f64, if given), this
-  /// update and all later ones are left out, and counted in statistics()[updates_left_out]; throw_non_finite() ends that.
-  void clip_and_step(double max_norm = 0, const Tensor& loss = {});
-
-  /// Its two halves, for an update that is captured as a CUDA graph and replayed. prepare_step counts the update and hands the
-  /// learning rate and the like to the device; run_step then only works on the device.
+  /// clip and step without waiting for a GPU, in two halves so that the second can be part of a CUDA graph. prepare_step counts the
+  /// update and hands the learning rate and the like to the device; run_step then only works on the device. Where the gradient is
+  /// not finite, or `loss` (one f64, if given), this update and all later ones are left out, and counted in
+  /// statistics()[updates_left_out]; throw_non_finite() ends that.
   void prepare_step();
   void run_step(double max_norm = 0, const Tensor& loss = {});
 

@@ -54,8 +54,8 @@ class Distillation {
   std::vector<std::string> label_names_;
   DistillationLoss loss_;
   Placement placement_;
-  Tensor scale_,
-      shift_;  // (3, 1, 1): from the student's normalisation to the teacher's; undefined where they are equal
+  /// (3, 1, 1): from the student's normalisation to the teacher's; undefined where they are equal.
+  Tensor scale_, shift_;
 };
 
 }  // namespace vitrine

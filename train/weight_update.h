@@ -28,7 +28,8 @@ class WeightUpdate {
     std::int64_t images = 0;
   };
 
-  /// Takes `parts` batches, with targets for binary cross-entropy and for graphs, and updates the weights once, at `learning_rate`. Does not wait for a GPU.
+  /// Takes `parts` batches, with targets for binary cross-entropy and for graphs, and updates the weights once, at
+  /// `learning_rate`. Does not wait for a GPU.
   Result operator()(BatchSource& batches, std::int64_t parts, double learning_rate, Generator& generator);
 
  private:

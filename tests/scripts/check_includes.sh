@@ -32,6 +32,8 @@ rm "$tree/data/CMakeLists.txt"
 
 printf '//\n%.0s' {1..401} >"$tree/tensor/long.h"
 expect_refusal 'tensor/long.h: has 401 lines'
+printf '/%.0s' {1..133} >"$tree/tensor/long.h"
+expect_refusal 'tensor/long.h:1: is longer than 132 columns'
 rm "$tree/tensor/long.h"
 
 "$check" "$tree"
