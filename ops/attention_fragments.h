@@ -33,8 +33,9 @@ inline constexpr int stride = D + 8;
 
 constexpr int round_up(int x, int unit) { return (x + unit - 1) / unit * unit; }
 
-__device__ inline int lane_group() { return static_cast<int>(threadIdx.x) % 32 / 4; }
-__device__ inline int lane_place() { return static_cast<int>(threadIdx.x) % 4; }
+// The place of a lane in a fragment, under the PTX manual's names: groupID is its row, threadID_in_group its pair of columns.
+__device__ inline int group_id() { return static_cast<int>(threadIdx.x) % 32 / 4; }
+__device__ inline int thread_in_group() { return static_cast<int>(threadIdx.x) % 4; }
 
 // ---- Rows on the other side: through shared memory ----
 
@@ -148,8 +149,8 @@ template <int D>
 __device__ void load_left(FragmentA (&to)[D / 16], const Rows& x, int first, int length) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int row = first + lane_group() + half * 8;
-    const bfloat16* from = x.at(row < length ? row : 0) + 2 * lane_place();
+    const int row = first + group_id() + half * 8;
+    const bfloat16* from = x.at(row < length ? row : 0) + 2 * thread_in_group();
 #pragma unroll
     for (int i = 0; i < D / 8; ++i) to[i / 2].x[i % 2 * 2 + half] = row < length ? load_pair(from + 8 * i) : 0;
   }
@@ -161,9 +162,9 @@ __device__ void store_rows(bfloat16* to, std::int64_t row_stride, int first, int
                            const float (&scale)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int row = first + lane_group() + half * 8;
+    const int row = first + group_id() + half * 8;
     if (row >= length) continue;
-    bfloat16* mine = to + row * row_stride + 2 * lane_place();
+    bfloat16* mine = to + row * row_stride + 2 * thread_in_group();
 #pragma unroll
     for (int j = 0; j < D / 8; ++j) {
       store_pair(mine + 8 * j, pack_bf16(c[j].x[2 * half] * scale[half], c[j].x[2 * half + 1] * scale[half]));
@@ -184,7 +185,7 @@ __device__ void for_entries(const Body& body) {
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) body(j, i, lane_group() + i / 2 * 8, 8 * j + 2 * lane_place() + i % 2);
+    for (int i = 0; i < 4; ++i) body(j, i, group_id() + i / 2 * 8, 8 * j + 2 * thread_in_group() + i % 2);
   }
 }
 

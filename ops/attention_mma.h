@@ -1,4 +1,4 @@
-// Attention on tensor cores: bf16, heads of 32, 64 or 80 numbers. ops/attention_cuda.h has the idea in its clear form.
+// Attention on tensor cores: bf16, head dimension 32, 64 or 80. ops/attention_cuda.h has the idea in its clear form.
 //
 // The structure is FlashAttention-2's (Dao 2023). A warp owns 16 rows of the result: queries for y and dq, keys for dk
 // and dv. Its own rows are left operands in registers; the rows on the other side, k and v or q and dy, pass through
@@ -22,7 +22,8 @@ namespace vitrine::attention_mma {
 /// end.
 template <int D>
 struct SoftmaxSums {
-  float largest[2] = {-INFINITY, -INFINITY}, total[2] = {};  // of the lane's two rows
+  // m, l and O of the paper, of the lane's two rows.
+  float largest[2] = {-INFINITY, -INFINITY}, total[2] = {};
   FragmentC sums[D / 8] = {};
 
   /// Takes in the scores of 64 keys, of which `tiles` tiles of 16 exist, and their rows of v in shared memory.
@@ -92,8 +93,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
     for (int half = 0; half < 2; ++half) {
       const float total = reduce_over_row(state.total[half], [](float a, float c) { return a + c; });
       scale[half] = total == 0 ? 0 : 1 / total;  // 0 where every key is masked
-      const int n = first + lane_group() + half * 8;
-      if (lane_place() == 0 && n < N) {
+      const int n = first + group_id() + half * 8;
+      if (thread_in_group() == 0 && n < N) {
         logsumexp[(b * in.H + h) * N + n] = state.largest[half] / math::log2_e + math::log(total);
       }
     }
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
     const RowPair<D> keys{{in.k.at(b, h), in.k.row}, {in.v.at(b, h), in.v.row}, M};
     keys.start();
     for (int round = 0; round < schedule.rounds; ++round) {
-      const int first = at.first_row(schedule, round), top = first + lane_group();
+      const int first = at.first_row(schedule, round), top = first + group_id();
       FragmentA q[D / 16], dy[D / 16], y[D / 16];
       load_left<D>(q, {in.q.at(b, h), in.q.row}, first, N);
       load_left<D>(dy, {saved.dy.at(b, h), saved.dy.row}, first, N);
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       float dot[2];
       row_dots<D>(dot, y, dy);
       for (int half = 0; half < 2; ++half) {
-        if (lane_place() == 0 && top + half * 8 < N) dots[(b * in.H + h) * N + top + half * 8] = dot[half];
+        if (thread_in_group() == 0 && top + half * 8 < N) dots[(b * in.H + h) * N + top + half * 8] = dot[half];
       }
       FragmentC sums[D / 8] = {};
       for (int tile = 0; tile * tile_rows < M; ++tile) {
@@ -201,7 +202,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       const bfloat16 *q = queries.first_rows(block) + offset, *dy = queries.second_rows(block) + offset;
       float log_sum[4], dot_of[4];  // of the lane's four columns
       for (int i = 0; i < 4; ++i) {
-        const int n = tile * tile_rows + i / 2 * 8 + 2 * lane_place() + i % 2;
+        const int n = tile * tile_rows + i / 2 * 8 + 2 * thread_in_group() + i % 2;
         log_sum[i] = log2_sum(logsumexp, n, N);
         dot_of[i] = n < N ? dot[n] : 0;
       }
