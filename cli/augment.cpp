@@ -30,12 +30,10 @@ std::vector<std::string> visible_settings() {
 
 int run_augment(const AugmentOptions& options) {
   const Recipe recipe = options.recipe.apply();
-  try {
+  const PretrainedConfig config = from_flags([&] {
     check_augmentation(recipe);
-  } catch (const Error& error) {
-    throw UsageError(error.what());
-  }
-  const PretrainedConfig config = preprocessing(recipe, create_model(recipe.model, model_options(recipe, 2)));
+    return preprocessing(recipe, create_model(recipe.model, model_options(recipe, 2)));
+  });
   std::vector<NamedPicture> pictures;
   for (const std::string& path : options.images) {
     pictures.push_back({std::filesystem::path(path).filename().string(), read_image(path)});

@@ -11,8 +11,8 @@ namespace vitrine {
 /// What the program ends with; also in `vitrine --help`.
 enum ExitCode : int {
   exit_success = 0,
-  exit_failure = 1,   // something could not be done, or a check failed
-  exit_usage = 2,     // a flag or a recipe is wrong
+  exit_failure = 1,   // something could not be done, a file that a flag names is missing or unfit, or a check failed
+  exit_usage = 2,     // a flag's value or a recipe is wrong, which is seen before any file of data or weights is opened
   exit_signal = 128,  // plus the signal's number: 130 after SIGINT, 143 after SIGTERM; what was done is saved
 };
 
@@ -21,6 +21,16 @@ class UsageError : public Error {
  public:
   using Error::Error;
 };
+
+/// What `look` gives, which looks at nothing but flags and recipes: its Error is a mistake in them.
+template <class Look>
+auto from_flags(const Look& look) {
+  try {
+    return look();
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
 
 void add_train(CLI::App& program, int& exit_code);
 void add_eval(CLI::App& program, int& exit_code);

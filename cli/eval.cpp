@@ -6,11 +6,10 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_options.h"
-#include "models/load_weights.h"
 #include "tensor/parallel.h"
+#include "train/bare_weights.h"
 #include "train/evaluate.h"
 #include "train/setup.h"
-#include "train/weights.h"
 
 namespace vitrine {
 namespace {
@@ -21,30 +20,36 @@ struct EvalOptions {
   bool json = false;
 };
 
-/// The data of the run whose folder the checkpoint lies in, unless flags name other data.
-Recipe data_of_run(const std::filesystem::path& checkpoint) {
+/// The recipe of the run whose folder the checkpoint lies in: its data, unless flags name other data. Without a run, nothing
+/// but defaults.
+Recipe recipe_of_run(const std::filesystem::path& checkpoint) {
   const auto folder = std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
   const auto args = folder / "args.yaml";
-  return std::filesystem::exists(args) ? read_recipe(args) : Recipe{};
+  if (!std::filesystem::exists(args)) return {};
+  Recipe recipe = read_recipe(args);
+  if (!recipe.crop_pct && recipe.train_crop != "resized") recipe.crop_pct = 1;  // as in training: see preprocessing()
+  return recipe;
 }
 
-/// Weights without config.json need the model's name and take everything else from the flags.
+/// Weights without config.json need the model's name; flags win over how config.json, or else the model, prepares images.
 LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
-  if (!options.recipe.has("model")) return load_model(options.checkpoint);
-  Model model = create_model(recipe.model, model_options(recipe, data.num_classes()));
-  WeightLoad load = load_weights(model, read_weights(options.checkpoint));
-  PretrainedConfig prepared = preprocessing(recipe, model);
-  return {std::move(model), std::move(prepared), data.class_names(), std::move(load.notes)};
+  if (options.recipe.has("model")) return load_bare_weights(options.checkpoint, recipe, data.num_classes());
+  LoadedModel loaded = load_model(options.checkpoint);
+  loaded.preprocessing = stated_preprocessing(options.recipe.apply(), loaded.preprocessing);
+  return loaded;
 }
 
 int run_eval(const EvalOptions& options) {
   VT_CHECK(std::filesystem::exists(options.checkpoint), "{}: no such file or folder", options.checkpoint);
-  const Recipe recipe = options.recipe.apply(data_of_run(options.checkpoint));
+  const Recipe recipe = options.recipe.apply(recipe_of_run(options.checkpoint));
   if (recipe.dataset != "shapes" && recipe.data_dir.empty()) {
     throw UsageError("--data-dir: is not given, expected a folder with images (or --dataset shapes)");
   }
   if (recipe.threads > 0) set_num_threads(static_cast<int>(recipe.threads));
-  const Placement placement = open_placement(recipe);
+  const Placement placement = from_flags([&] {
+    if (options.recipe.has("model")) summarize_model(recipe.model, model_options(recipe, 1));
+    return open_placement(recipe);
+  });
   const DatasetPtr data = open_split(recipe, recipe.val_split);
   LoadedModel loaded = open_model(options, recipe, *data);
   VT_CHECK(loaded.model.classes() >= data->num_classes(),

@@ -17,6 +17,7 @@ namespace {
 
 struct CheckOptions {
   std::string pattern = "*", json, device = "cpu";
+  bool list = false;
 };
 
 /// The differentiable ops whose name matches.
@@ -31,9 +32,14 @@ std::vector<const OpRow*> matching_rows(const std::string& pattern) {
 int run_gradcheck(const CheckOptions& options) {
   const auto rows = matching_rows(options.pattern);
   if (rows.empty()) {
-    throw UsageError(fmt::format("'{}' matches no differentiable op; `vitrine gradcheck` lists them", options.pattern));
+    throw UsageError(
+        fmt::format("'{}' matches no differentiable op; `vitrine gradcheck --list` names them", options.pattern));
   }
-  const Device device = open_device(options.device);
+  if (options.list) {
+    for (const OpRow* row : rows) fmt::print("{}\n", row->op);
+    return exit_success;
+  }
+  const Device device = from_flags([&] { return open_device(options.device); });
   auto json = nlohmann::ordered_json::array();
   int failed_ops = 0, cases = 0;
   double worst = 0;
@@ -66,6 +72,7 @@ void add_gradcheck(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand("gradcheck", "check gradients of ops against finite differences");
   const auto options = std::make_shared<CheckOptions>();
   command->add_option("pattern", options->pattern, "names of ops, with * and ?")->type_name("PATTERN");
+  command->add_flag("--list", options->list, "print the names of the ops and check nothing");
   command->add_option("--device", options->device, "cpu or cuda")->capture_default_str();
   command->add_option("--json", options->json, "also write the figures to this file")->type_name("FILE");
   command->callback([options, &exit_code] { exit_code = run_gradcheck(*options); });

@@ -15,7 +15,7 @@ void add_list_models(CLI::App& program, int& exit_code) {
   command->callback([glob, &exit_code] {
     const std::vector<std::string> names = list_models(*glob);
     for (const std::string& name : names) fmt::print("{}\n", name);
-    if (names.empty()) throw Error(fmt::format("'{}' matches none of the {} models", *glob, list_models().size()));
+    if (names.empty()) throw UsageError(fmt::format("'{}' matches none of the {} models", *glob, list_models().size()));
     exit_code = exit_success;
   });
 }

@@ -47,7 +47,7 @@ std::vector<Guess> classify(const LoadedModel& loaded, const std::string& path, 
 }
 
 int run_predict(const PredictOptions& options) {
-  const Device device = open_device(options.device);
+  const Device device = from_flags([&] { return open_device(options.device); });
   LoadedModel loaded = load_model(options.checkpoint);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(device);

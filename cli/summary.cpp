@@ -18,9 +18,11 @@ struct SummaryOptions {
 
 int run_summary(const SummaryOptions& options) {
   const Recipe recipe = options.recipe.apply();
-  ModelOptions model = model_options(recipe, 0);
-  if (recipe.num_classes == 0) model.num_classes.reset();  // the name's own
-  const ModelSummary summary = summarize_model(options.name, model);
+  const ModelSummary summary = from_flags([&] {
+    ModelOptions model = model_options(recipe, 0);
+    if (recipe.num_classes == 0) model.num_classes.reset();  // the name's own
+    return summarize_model(options.name, model);
+  });
   fmt::print("{}\n", options.json ? to_json(summary) : to_table(summary));
   return exit_success;
 }

@@ -19,11 +19,11 @@ Recipe resolve(const RecipeOptions& options) {
     base = parse_recipe(read_checkpoint_recipe(file), file.string());
   }
   const Recipe recipe = options.apply(std::move(base));
-  try {
+  from_flags([&] {
     check_recipe(recipe);
-  } catch (const Error& error) {
-    throw UsageError(error.what());
-  }
+    open_device(recipe.device);
+    summarize_model(recipe.model, model_options(recipe, 1));  // whatever the classes: has it these options?
+  });
   return recipe;
 }
 

@@ -176,10 +176,12 @@ Model build_model(const std::string& name, const CatalogEntry& entry, const Mode
   }
   if (const auto* config = std::get_if<ResNetConfig>(&entry.config)) {
     info.no_decay = {};
+    info.takes_any_size = true;
     return wrapped(ResNet::make(apply(name, *config, options), init), std::move(info));
   }
   if (const auto* config = std::get_if<RegNetConfig>(&entry.config)) {
     info.no_decay = {};
+    info.takes_any_size = true;
     return wrapped(RegNet::make(apply(name, *config, options), init), std::move(info));
   }
   if (const auto* config = std::get_if<HybridConfig>(&entry.config)) {

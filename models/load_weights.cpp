@@ -6,8 +6,6 @@
 #include <map>
 #include <set>
 
-#include "models/weight_layouts.h"
-
 namespace vitrine {
 namespace {
 
@@ -160,7 +158,7 @@ TensorsByName by_name(const StateDict& state) {
 WeightLoad load_weights(const StateDict& target, const StateDict& weights, const WeightLoadOptions& options) {
   const TranslatedWeights translated = to_our_layout(weights);
   TensorsByName ours = by_name(target), theirs = by_name(translated.state);
-  WeightLoad load{.report = {}, .notes = notes_on(translated)};
+  WeightLoad load{.report = {}, .notes = notes_on(translated), .layout = translated.layout()};
   Adapter adapter(ours, theirs, options.position_filter);
   if (!options.strict) {
     for (std::string& note : adapter.adapt()) load.notes.push_back(std::move(note));

@@ -10,6 +10,7 @@
 
 #include "models/registry.h"
 #include "models/resize_positions.h"
+#include "models/weight_layouts.h"
 
 namespace vitrine {
 
@@ -24,6 +25,7 @@ struct WeightLoadOptions {
 struct WeightLoad {
   LoadReport report;               // under the names of the file
   std::vector<std::string> notes;  // what was converted, resized and left out; empty where all fitted as it stood
+  WeightLayout layout = WeightLayout::timm;  // whose names the file has; see TranslatedWeights::layout
 };
 
 /// Copies `weights`, of any layout, into tensors with our names. Error where strict and something does not fit, and

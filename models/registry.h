@@ -88,6 +88,7 @@ class Model {
     ModelOptions options;                 // as given to create_model
     std::vector<std::string> no_decay;    // parameters exempt from weight decay, besides those of one dim
     bool has_distillation_token = false;  // forward_heads gives two
+    bool takes_any_size = false;  // of images: no grid of patches or windows fixes it, as in convolutional networks
   };
 
   Model(std::unique_ptr<Interface> interface, Info info) : interface_(std::move(interface)), info_(std::move(info)) {}

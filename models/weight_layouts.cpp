@@ -184,6 +184,8 @@ TranslatedWeights to_our_layout(const StateDict& weights) {
 
 std::string TranslatedWeights::description() const { return table ? table->description : "timm"; }
 
+WeightLayout TranslatedWeights::layout() const { return table ? table->layout : WeightLayout::timm; }
+
 std::vector<std::string> TranslatedWeights::names_of(const std::string& ours) const {
   auto found = table ? find_row(*table, &NameRow::ours, ours) : std::nullopt;
   if (!found) return {prefix + ours};

@@ -36,6 +36,8 @@ struct TranslatedWeights {
 
   /// "torchvision's Swin"; "timm" where nothing had to be translated.
   std::string description() const;
+  /// Whose names the file has; timm where nothing had to be translated, and for Swin's authors.
+  WeightLayout layout() const;
   /// What the file calls a weight of ours, or would call it: three names for a `qkv` where query, key and value are
   /// apart.
   std::vector<std::string> names_of(const std::string& ours) const;

@@ -1,21 +1,16 @@
 // Distillation: the losses by their formulas, and training runs with a teacher.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "ops/ops.h"
 #include "tests/cuda_test.h"
+#include "tests/distillation_run.h"
 #include "tests/expectations.h"
 #include "tests/op_table.h"
-#include "train/distillation.h"
-#include "train/trainer.h"
 
 namespace vitrine {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr std::int64_t B = 3, K = 4;
 
@@ -86,42 +81,6 @@ TEST(Distillation, AgreementCounts) {
 
 // ---- Runs ----
 
-struct Notes : TrainObserver {
-  std::vector<std::string> lines;
-  void note(const std::string& line) override { lines.push_back(line); }
-  bool has(const std::string& text) const {
-    return std::ranges::any_of(lines, [&](const std::string& line) { return line.find(text) != std::string::npos; });
-  }
-};
-
-class DistillationRun : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vitrine-distillation-{}-{}", ::getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  Recipe recipe(const std::string& experiment, const std::string& model, const std::string& more = "") const {
-    return parse_recipe(
-        fmt::format(
-            "dataset: shapes\ntrain-num-samples: 64\nval-num-samples: 20\nmodel: {}\n"
-            "model-kwargs: {{embed_dim: 12, depth: 1, num_heads: 3}}\nbatch-size: 16\nepochs: 1\nwarmup-epochs: 0\n"
-            "lr: 1e-3\nmixup: 0.8\nworkers: 0\noutput: {}\nexperiment: {}\n{}",
-            model, folder_.string(), experiment, more),
-        "test recipe");
-  }
-
-  std::string train_teacher() const {
-    Notes notes;
-    Trainer(recipe("teacher", "vit_tiny_patch4_32"), notes).run();
-    return (folder_ / "teacher").string();
-  }
-
-  fs::path folder_;
-};
-
 TEST_F(DistillationRun, EveryTypeTrainsAndTells) {
   const std::string teacher = train_teacher();
   const auto weights = read_weights(teacher).front().second.to_vector<float>();
@@ -160,13 +119,10 @@ TEST_F(DistillationRun, TheTeacherSeesItsOwnNormalisation) {
 // A convolutional teacher, with its running statistics, and a student with two heads; also as a recorded graph.
 TEST_F(DistillationRun, CudaTeachesLikeTheCpu) {
   if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
-  Recipe convolutional = recipe("teacher", "resnet20_cifar", "img-size: 16\n");
-  convolutional.model_kwargs = {{"depths", "1,1"}};
-  Notes notes;
-  Trainer(convolutional, notes).run();
+  const std::string teacher = train_convolutional_teacher("img-size: 16\n");
   const auto run = [&](const std::string& experiment, const std::string& more) {
-    const std::string taught = fmt::format("img-size: 16\nkd-model-name: {}\nkd-distill-type: token\n{}",
-                                           (folder_ / "teacher").string(), more);
+    const std::string taught =
+        fmt::format("img-size: 16\nkd-model-name: {}\nkd-distill-type: token\n{}", teacher, more);
     Notes heard;
     Trainer trainer(recipe(experiment, "deit_tiny_distilled_patch4_32", taught), heard);
     trainer.run();
@@ -200,6 +156,9 @@ TEST_F(DistillationRun, MistakesAreErrors) {
   EXPECT_NE(error("deit_tiny_patch4_32", "kd-model-name: " + teacher + "\nnum-classes: 12\n")
                 .find("the teacher knows 10 classes"),
             std::string::npos);
+  const std::string smaller = error("deit_tiny_patch4_32", "kd-model-name: " + teacher + "\nimg-size: 16\n");
+  EXPECT_TRUE(contains(smaller, "the teacher, vit_tiny_patch4_32, takes images of 32 pixels alone, expected 16 "))
+      << smaller;
 }
 
 }  // namespace

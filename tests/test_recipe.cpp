@@ -113,6 +113,7 @@ TEST(Recipe, TheTableIsSound) {
                            "opt-betas",
                            "weight-decay",
                            "clip-grad",
+                           "layer-decay",
                            "sched",
                            "lr",
                            "lr-base",
@@ -126,6 +127,8 @@ TEST(Recipe, TheTableIsSound) {
                            "ratio",
                            "hflip",
                            "color-jitter",
+                           "aa",
+                           "aug-repeats",
                            "reprob",
                            "remode",
                            "recount",
@@ -141,6 +144,13 @@ TEST(Recipe, TheTableIsSound) {
                            "bce-loss",
                            "model-ema",
                            "model-ema-decay",
+                           "amp",
+                           "amp-dtype",
+                           "kd-model-name",
+                           "kd-distill-type",
+                           "kd-temperature",
+                           "kd-token-distill-type",
+                           "distill-loss-weight",
                            "seed",
                            "log-interval",
                            "checkpoint-hist",
@@ -195,6 +205,9 @@ TEST(Recipe, ChecksThatConcernSeveralFields) {
   EXPECT_NE(with([](Recipe& r) { r.dataset = ""; }).find("--data-dir: is not given"), std::string::npos);
   EXPECT_NE(with([](Recipe& r) { r.warmup_epochs = 400; }).find("--warmup-epochs: is 400, expected at most"),
             std::string::npos);
+  EXPECT_NE(with([](Recipe& r) { r.warmup_steps = 9, r.sched_on_updates = false; }).find("--warmup-steps: is 9"),
+            std::string::npos);
+  EXPECT_EQ(with([](Recipe& r) { r.warmup_steps = 9, r.epochs = 1; }), "no error");  // whatever warmup-epochs is
   EXPECT_NE(with([](Recipe& r) { r.mixup = 1, r.batch_size = 7; }).find("--batch-size: is 7, expected an even number"),
             std::string::npos);
   EXPECT_NE(with([](Recipe& r) { r.scale = {1, 0.5}; }).find("--scale: is 1 0.5"), std::string::npos);

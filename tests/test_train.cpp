@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -333,6 +334,21 @@ TEST_F(Train, ResumeRefusesWhatDoesNotFit) {
   write_safetensors(folder_ / "weights.safetensors", {{"a", zeros({1})}});
   EXPECT_NE(refusal((folder_ / "weights.safetensors").string(), [](Recipe&) {}).find("it is not a checkpoint"),
             std::string::npos);
+}
+
+TEST_F(Train, WarnsWhereFlagsDepartFromTheRecipesBatchAndRate) {
+  Recipe departed = recipe("run");
+  Listener listener;
+  Trainer as_written(departed, listener);
+  EXPECT_FALSE(std::ranges::any_of(listener.notes, [](const auto& note) { return note.starts_with("warning"); }));
+  departed.batch_size = 16;
+  departed.lr = 2e-3;
+  Trainer trainer(departed, listener);
+  for (const std::string warning :
+       {"warning: the total batch is 48, the recipe was made for 24",
+        "warning: the learning rate is 0.002, the recipe's, with its total batch of 24, 0.001"}) {
+    EXPECT_EQ(std::ranges::count(listener.notes, warning), 1) << warning;
+  }
 }
 
 TEST(LabelRanks, TiesAndNaN) {

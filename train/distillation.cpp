@@ -67,9 +67,11 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
       loss_(loss),
       placement_(placement) {
   const PretrainedConfig& wanted = teacher.preprocessing;
-  VT_CHECK(wanted.input_size == preprocessing.input_size,
-           "--kd-model-name: the teacher takes images of {} pixels, expected {}", wanted.input_size[1],
-           preprocessing.input_size[1]);
+  VT_CHECK(
+      teacher_.info().takes_any_size || wanted.input_size == preprocessing.input_size,
+      "--kd-model-name: the teacher, {}, takes images of {} pixels alone, expected {} as the student has them, or a "
+      "convolutional teacher, which takes any",
+      teacher_.name(), wanted.input_size[1], preprocessing.input_size[1]);
   teacher_.move_to(placement.device);
   loss_.classes = arange(teacher_.classes(), DType::i64, placement.device);
   if (wanted.mean == preprocessing.mean && wanted.std == preprocessing.std) return;

@@ -33,7 +33,9 @@ struct DistillationLoss {
 /// A teacher and the loss. It sees the same augmented batch as the student, in evaluation mode, and is never trained.
 class Distillation {
  public:
-  /// Loads recipe.kd_model_name, a folder with weights. Throws Error where teacher and student do not fit together.
+  /// Loads recipe.kd_model_name, a folder with weights. Throws Error where teacher and student do not fit together. A teacher
+  /// whose grid of patches or windows is fixed needs the student's image size; a convolutional one sees any, as Touvron et al.
+  /// use theirs for students at 224 and at 384 pixels.
   Distillation(const Recipe& recipe, const Model& student, const PretrainedConfig& preprocessing,
                const std::vector<std::string>& class_names, Placement placement);
 

@@ -218,8 +218,12 @@ void check_augmentation(const Recipe& recipe) {
 void check_recipe(const Recipe& recipe) {
   VT_CHECK(recipe.dataset == "shapes" || !recipe.data_dir.empty(),
            "--data-dir: is not given, expected a folder with images (or --dataset shapes)");
-  VT_CHECK(recipe.warmup_epochs <= recipe.epochs, "--warmup-epochs: is {}, expected at most --epochs, {}",
-           recipe.warmup_epochs, recipe.epochs);
+  VT_CHECK(recipe.warmup_steps > 0 || recipe.warmup_epochs <= recipe.epochs,
+           "--warmup-epochs: is {}, expected at most --epochs, {}", recipe.warmup_epochs, recipe.epochs);
+  VT_CHECK(recipe.warmup_steps == 0 || recipe.sched_on_updates,
+           "--warmup-steps: is {}, expected 0 (--warmup-epochs) where the rate is new for each epoch "
+           "(--no-sched-on-updates)",
+           recipe.warmup_steps);
   const bool mixes = recipe.mixup > 0 || recipe.cutmix > 0;
   VT_CHECK(!mixes || recipe.batch_size % 2 == 0, "--batch-size: is {}, expected an even number with mixup or cutmix",
            recipe.batch_size);

@@ -76,7 +76,7 @@ struct Recipe {
   std::string lr_base_scale = "linear", sched = "cosine";
   bool sched_on_updates = true, warmup_prefix = false;
   double warmup_lr = 1e-6, min_lr = 1e-5;
-  std::int64_t epochs = 300, warmup_epochs = 5, max_steps = 0;
+  std::int64_t epochs = 300, warmup_epochs = 5, warmup_steps = 0, max_steps = 0;
   double time_limit = 0;
 
   // Run

@@ -54,13 +54,15 @@ Fields data_fields() {
        "kind of data; found out from data-dir if not given; shapes are drawn by the program"},
       {"train-split", &Recipe::train_split, any("a name"), "folder or file of data-dir to train on"},
       {"val-split", &Recipe::val_split, any("a name"),
-       "folder or file to evaluate on (test, val and validation are one)"},
+       "folder or file to evaluate on (test, val and validation are synonyms)"},
       {"train-num-samples", &Recipe::train_num_samples, whole(1), "drawings to train on (shapes)"},
       {"val-num-samples", &Recipe::val_num_samples, whole(1), "drawings to evaluate on (shapes)"},
-      {"num-classes", &Recipe::num_classes, whole(0), "outputs of the model; 0 = classes of the data"},
+      {"num-classes", &Recipe::num_classes, whole(0),
+       "outputs of the model; 0 = one for each class of the data, or, where there is no data, as its name has them"},
       {"img-size", &Recipe::img_size, whole(0), "side of the images in pixels; 0 = the model's"},
       {"crop-pct", &Recipe::crop_pct, number("a number above 0 and up to 1", [](double x) { return x > 0 && x <= 1; }),
-       "share of the shorter side that evaluation looks at; the model's if not given"},
+       "share of the shorter side that evaluation looks at; the model's if not given, but 1 after training without "
+       "resized crops"},
       {"mean", &Recipe::mean, list_of({0, 3}, "three numbers", [](double x) { return std::isfinite(x); }),
        "of each channel, for pixels in 0..1; the model's if not given"},
       {"std", &Recipe::std, list_of({0, 3}, "three numbers above 0", positive), "of each channel, likewise"},
@@ -90,10 +92,9 @@ Fields augmentation_fields() {
       {"hflip", &Recipe::hflip, probability(), "probability of mirroring left to right"},
       {"aa", &Recipe::aa, any("a policy"),
        "augmentation policy: rand-m9-mstd0.5-inc1 (RandAugment; also -nN, -pX, -mmaxN), original, v0 (AutoAugment), "
-       "3a; "
-       "torchvision's ra, ta_wide, autoaugment, autoaugment-cifar10; empty = none"},
+       "3a; torchvision's ra, ta_wide, autoaugment, autoaugment-cifar10; empty = none"},
       {"aug-repeats", &Recipe::aug_repeats, whole(0),
-       "times in a row that an image comes in an epoch, which is no longer for it, on one process too; 0, 1 = once"},
+       "repeated augmentation: each drawn image this many times in a row; the epoch keeps its length; 0 or 1 = off"},
       {"color-jitter", &Recipe::color_jitter,
        list_of({1, 3}, "one number or three of at least 0", [](double x) { return x >= 0; }),
        "strength of brightness, contrast and saturation changes; off beside a policy other than 3a"},
@@ -122,8 +123,7 @@ Fields model_fields() {
       {"drop-path", &Recipe::drop_path, below_one(), "stochastic depth rate of the last block"},
       {"pretrained-path", &Recipe::pretrained_path, any("a file or folder"),
        "weights to start from, of timm, torchvision or Hugging Face; for another image size positions are resized, and "
-       "what "
-       "does not fit, such as another head, stays random"},
+       "what does not fit, such as another head, stays random"},
       {"pos-embed-interpolation", &Recipe::pos_embed_interpolation, one_of({"bicubic", "bilinear"}),
        "how --pretrained-path resizes position embeddings"},
       {"initial-checkpoint", &Recipe::initial_checkpoint, any("a file or folder"),
@@ -170,14 +170,16 @@ Fields rate_fields() {
        "peak learning rate of the classifier, for fine-tuning; lr if not given"},
       {"layer-decay", &Recipe::layer_decay,
        number("a number above 0 and up to 1", [](double x) { return x > 0 && x <= 1; }),
-       "each block learns so many times as fast as the one behind it (0.65 to 0.75 in fine-tuning)"},
+       "learning rate of each block relative to the next deeper one (0.65 to 0.75 in fine-tuning)"},
       {"sched", &Recipe::sched, one_of({"cosine", "linear", "constant"}), "decay of the learning rate"},
       {"sched-on-updates", &Recipe::sched_on_updates, yes_or_no(), "a new rate for every update, not every epoch"},
-      {"warmup-prefix", &Recipe::warmup_prefix, yes_or_no(), "the decay begins after the warm-up, not below it"},
+      {"warmup-prefix", &Recipe::warmup_prefix, yes_or_no(), "the decay counts from the end of the warm-up"},
       {"warmup-lr", &Recipe::warmup_lr, at_least(0), "rate at the start of the warm-up"},
       {"min-lr", &Recipe::min_lr, at_least(0), "rate at the end"},
       {"epochs", &Recipe::epochs, whole(1), "passes over the data"},
       {"warmup-epochs", &Recipe::warmup_epochs, whole(0), "of them, for the warm-up"},
+      {"warmup-steps", &Recipe::warmup_steps, whole(0),
+       "updates for the warm-up, in place of warmup-epochs, with sched-on-updates; 0 = warmup-epochs"},
       {"max-steps", &Recipe::max_steps, whole(0), "updates after which to stop and save; 0 = no limit"},
       {"time-limit", &Recipe::time_limit, at_least(0), "minutes after which to stop and save; 0 = no limit"},
   };
@@ -201,7 +203,8 @@ Fields run_fields() {
       {"cuda-graph", &Recipe::cuda_graph, yes_or_no(), "on a GPU, record an update once and replay it"},
       {"cuda-autotune", &Recipe::cuda_autotune, yes_or_no(),
        "on a GPU, time the algorithms for each product and keep the fastest; the bits may then differ from run to run"},
-      {"amp-dtype", &Recipe::amp_dtype, one_of({"bfloat16"}), "of the activations with --amp"},
+      {"amp-dtype", &Recipe::amp_dtype, one_of({"bfloat16"}),
+       "of the activations with --amp; bfloat16 is the only one"},
   };
 }
 

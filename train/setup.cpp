@@ -87,14 +87,18 @@ ModelOptions model_options(const Recipe& recipe, std::int64_t classes) {
   return options;
 }
 
-PretrainedConfig preprocessing(const Recipe& recipe, const Model& model) {
-  PretrainedConfig p = model.pretrained_config();
+PretrainedConfig stated_preprocessing(const Recipe& recipe, PretrainedConfig p) {
   const bool random = recipe.interpolation == "random";  // in training alone
   if (!recipe.interpolation.empty() && !random) p.interpolation = recipe.interpolation;
   if (!recipe.mean.empty()) std::ranges::copy(recipe.mean, p.mean.begin());
   if (!recipe.std.empty()) std::ranges::copy(recipe.std, p.std.begin());
-  if (recipe.train_crop != "resized") p.crop_pct = 1;
   if (recipe.crop_pct) p.crop_pct = *recipe.crop_pct;
+  return p;
+}
+
+PretrainedConfig preprocessing(const Recipe& recipe, const Model& model) {
+  PretrainedConfig p = stated_preprocessing(recipe, model.pretrained_config());
+  if (!recipe.crop_pct && recipe.train_crop != "resized") p.crop_pct = 1;
   return p;
 }
 
@@ -178,15 +182,22 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
 }
 
 Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch) {
-  const std::int64_t decayed = recipe.epochs - (recipe.warmup_prefix ? recipe.warmup_epochs : 0);
+  const bool in_steps = recipe.warmup_steps > 0;
+  const std::int64_t warmup_epochs = in_steps ? 0 : recipe.warmup_epochs;
+  const std::int64_t decayed = recipe.epochs - (recipe.warmup_prefix ? warmup_epochs : 0);
   const Schedule by_epoch{.decay = decay_from_name(recipe.sched),
                           .base = peak_learning_rate(recipe).value,
                           .minimum = recipe.min_lr,
                           .warmup_start = recipe.warmup_lr,
-                          .warmup = recipe.warmup_epochs,
+                          .warmup = warmup_epochs,
                           .total = std::max<std::int64_t>(1, decayed),
                           .decay_after_warmup = recipe.warmup_prefix};
-  return recipe.sched_on_updates ? by_epoch.times(updates_per_epoch) : by_epoch;
+  if (!recipe.sched_on_updates) return by_epoch;
+  Schedule by_update = by_epoch.times(updates_per_epoch);
+  if (!in_steps) return by_update;
+  by_update.warmup = recipe.warmup_steps;
+  if (recipe.warmup_prefix) by_update.total = std::max<std::int64_t>(1, by_update.total - recipe.warmup_steps);
+  return by_update;
 }
 
 Device open_device(const std::string& name) {

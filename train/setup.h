@@ -22,7 +22,11 @@ DatasetPtr open_split(const Recipe& recipe, const std::string& split);
 
 ModelOptions model_options(const Recipe& recipe, std::int64_t classes);
 
-/// How images are prepared: the recipe's values, else the model's. With padded crops, which do not zoom, crop_pct is 1.
+/// `base` with what the recipe says of mean, std, crop-pct and interpolation.
+PretrainedConfig stated_preprocessing(const Recipe& recipe, PretrainedConfig base);
+
+/// How the images of a training run are prepared: the recipe's values, else the model's. After training without resized crops,
+/// where objects are not seen enlarged, crop_pct is 1 unless the recipe gives it.
 PretrainedConfig preprocessing(const Recipe& recipe, const Model& model);
 
 TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& preprocessing);

@@ -265,9 +265,12 @@ void Trainer::describe() const {
     observer_.note(fmt::format("teacher: {} of {}, {} distillation", distillation_->teacher().name(),
                                recipe_.kd_model_name, recipe_.kd_distill_type));
   }
-  observer_.note(fmt::format("learning rate: {}; warm-up of {} epochs from {}, then {} to {}, new for each {}",
-                             peak_learning_rate(recipe_).explanation, recipe_.warmup_epochs, recipe_.warmup_lr,
-                             recipe_.sched, recipe_.min_lr, recipe_.sched_on_updates ? "update" : "epoch"));
+  const bool in_steps = recipe_.warmup_steps > 0;
+  observer_.note(fmt::format("learning rate: {}; warm-up of {} {} from {}, then {} to {}, new for each {}",
+                             peak_learning_rate(recipe_).explanation,
+                             in_steps ? recipe_.warmup_steps : recipe_.warmup_epochs, in_steps ? "updates" : "epochs",
+                             recipe_.warmup_lr, recipe_.sched, recipe_.min_lr,
+                             recipe_.sched_on_updates ? "update" : "epoch"));
   if (recipe_.layer_decay || recipe_.head_lr) {
     observer_.note(fmt::format("learning rate by depth: x {} for each block in front of the head, head {}",
                                recipe_.layer_decay.value_or(1),

@@ -39,7 +39,19 @@ refuse 1 "/none" train "${small[@]}" --dataset folder --data-dir /none
 refuse 1 "none: no such file or folder" eval --checkpoint none
 refuse 1 "none.safetensors: cannot be opened" train --resume none.safetensors
 refuse 2 "matches no differentiable op" gradcheck 'nope*'
-refuse 1 "matches none of the" list-models 'nope*'
+refuse 2 "matches none of the" list-models 'nope*'
+refuse 2 "vitrine train: --model-kwargs: 'dim' is not an option of models" train "${small[@]}" --model-kwargs dim=3
+refuse 2 "vitrine train: create_model: resnet18 has no option depth" train "${small[@]}" --model resnet18
+refuse 2 "vitrine summary: create_model: vit_tiny_patch4_32 has no option window_size" \
+  summary vit_tiny_patch4_32 --model-kwargs window_size=3
+refuse 2 "vitrine augment: --model-kwargs: depth is 'x'" augment none.png --model-kwargs depth=x
+refuse 2 "vitrine eval: --model-kwargs: depth is 'x'" \
+  eval --checkpoint bad.yaml --dataset shapes --model vit_tiny_patch4_32 --model-kwargs depth=x
+# No machine has a hundred GPUs.
+refuse 2 "vitrine train: --device: is 'cuda:99', expected cpu" train "${small[@]}" --device cuda:99
+refuse 2 "vitrine eval: --device: is 'cuda:99', expected cpu" eval --checkpoint bad.yaml --dataset shapes --device cuda:99
+refuse 2 "vitrine predict: --device: is 'cuda:99', expected cpu" predict --checkpoint none none.png --device cuda:99
+refuse 2 "vitrine gradcheck: --device: is 'cuda:99', expected cpu" gradcheck relu --device cuda:99
 if ! "$vitrine" --help | grep -q 130; then fail "--help does not document the exit codes"; fi
 [[ $("$vitrine" --version) =~ ^vitrine\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "--version: $("$vitrine" --version)"
 
@@ -47,7 +59,14 @@ if ! "$vitrine" --help | grep -q 130; then fail "--help does not document the ex
 [[ $("$vitrine" list-models 'vit_huge*') == vit_huge_patch14_224 ]] || fail "list-models"
 "$vitrine" summary vit_base_patch16_224 --json | tr -d ' \n' | grep -q '"parameters":86567656' || fail "summary"
 "$vitrine" gradcheck 'layer_n?rm' --json checked.json | grep -q '1 ops, .* 0 ops failed' || fail "gradcheck"
+"$vitrine" gradcheck --list 'layer*' | grep -qx layer_norm || fail "gradcheck --list"
 grep -q '"op": "layer_norm"' checked.json && grep -q '"failed": 0' checked.json || fail "gradcheck --json: $(cat checked.json)"
+
+# ---- A warning where flags depart from the recipe's batch and rate ----
+printf 'batch-size: 16\n' >sixteen.yaml
+"$vitrine" train -c sixteen.yaml "${small[@]}" --experiment departed --max-steps 1 >log
+grep -qx 'warning: the total batch is 8, the recipe was made for 16' log || fail "the batch departs: $(cat log)"
+grep -q "^warning: the learning rate is .*, the recipe's, with its total batch of 16, " log || fail "the rate departs: $(cat log)"
 
 # ---- A run, its evaluation, its predictions ----
 "$vitrine" train "${small[@]}" --experiment whole >log
@@ -71,6 +90,18 @@ cp copy/config.json . # beside back.safetensors
 "$vitrine" eval --checkpoint back.safetensors --dataset shapes --val-num-samples 16 >one
 "$vitrine" eval --checkpoint copy --dataset shapes --val-num-samples 16 >two
 cmp one two || fail "convert: eval gives $(cat one) and $(cat two)"
+"$vitrine" eval --checkpoint copy --dataset shapes --val-num-samples 16 --mean 0 0 0 >three
+if cmp -s two three; then fail "eval: --mean changes nothing beside config.json"; fi
+# A file alone, under torchvision's names: images are prepared as torchvision does it, unless flags say otherwise.
+mkdir bare
+"$vitrine" convert runs/whole bare/weights.safetensors --to torchvision >/dev/null || fail "convert --to torchvision"
+named=(--dataset shapes --val-num-samples 16 --model vit_tiny_patch4_32
+  --model-kwargs patch_size=8 embed_dim=12 depth=1 num_heads=3 --checkpoint bare/weights.safetensors)
+"$vitrine" eval "${named[@]}" >three 2>notes
+grep -q "torchvision's, so images are prepared as there.*: mean 0.485 0.456 0.406, std 0.229 0.224 0.225" notes || fail "$(cat notes)"
+if cmp -s two three; then fail "eval: torchvision's names change nothing"; fi
+"$vitrine" eval "${named[@]}" --mean 0.5 0.5 0.5 --std 0.5 0.5 0.5 >three 2>/dev/null
+cmp two three || fail "eval: --mean and --std give $(cat three), not $(cat two)"
 refuse 1 "copy/model.safetensors: exists already" convert runs/whole copy --to timm
 refuse 2 "vitrine convert: --to" convert runs/whole other --to keras
 refuse 1 "none: no such file or folder" convert none other --to timm
