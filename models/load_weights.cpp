@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "models/resize_patches.h"
 #include "models/square_side.h"
 #include "models/weight_layouts.h"
 
@@ -28,6 +29,7 @@ class Adapter {
       const auto wanted = target_.find(name);
       if (wanted == target_.end() || wanted->second.shape() == tensor.shape()) continue;
       const Shape& shape = wanted->second.shape();
+      if (name == "patch_embed.proj.weight") adapt_patches(tensor, shape);
       if (name == "pos_embed") adapt_embedding(tensor, shape);
       if (name == "absolute_pos_embed") adapt_map(tensor, shape);
       if (name.ends_with(".relative_position_bias_table")) adapt_table(tensor, shape);
@@ -46,6 +48,15 @@ class Adapter {
 
  private:
   const char* filter_name() const { return filter_ == PositionFilter::bicubic ? "bicubic" : "bilinear"; }
+
+  /// From as many channels to as many features, for patches of another size (of a hybrid: in places of the map).
+  void adapt_patches(Tensor& tensor, const Shape& wanted) {
+    if (tensor.dim() != 4 || tensor.size(0) != wanted[0] || tensor.size(1) != wanted[1]) return;
+    notes_.push_back(
+        fmt::format("resized patch_embed.proj.weight from patches of {} x {} to {} x {} (bicubic, pseudo-inverse)",
+                    tensor.size(2), tensor.size(3), wanted[2], wanted[3]));
+    tensor = resize_patch_kernel(tensor, wanted[2], wanted[3]);
+  }
 
   /// The source must have a square of patches behind the tokens that the model has. (Of other tokens that is noticed:
   /// one or two beside a square make no square.)
