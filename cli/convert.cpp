@@ -50,6 +50,7 @@ int run_convert(const ConvertOptions& options) {
     if (target.has_parent_path()) make_folder(target.parent_path());
     write_safetensors(target, converted, {{"format", "pt"}});
   }
+  for (const std::string& name : weights.unused) fmt::print("{}: left out, no classifier uses it\n", name);
   fmt::print("{}: {} tensors from the names of {} to those of {}{}\n", target.string(), converted.size(),
              weights.description(), options.to, with_config ? ", with config.json" : "");
   return exit_success;

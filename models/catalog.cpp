@@ -56,9 +56,11 @@ void add_deits(Catalog& entries) {
   const auto add = [&](const Size& size, std::int64_t patch, std::int64_t image) {
     ViTConfig config = vit_config(size, patch, image);
     config.drop_path_rate = 0.1;
-    entries[fmt::format("deit_{}_patch{}_{}", size.name, patch, image)] = {config, imagenet(image)};
+    PretrainedConfig pretrained = imagenet(image);
+    entries[fmt::format("deit_{}_patch{}_{}", size.name, patch, image)] = {config, pretrained};
+    pretrained.classifier = {"head", "head_dist"};
     entries[fmt::format("deit_{}_distilled_patch{}_{}", size.name, patch, image)] = {DistilledConfig{config},
-                                                                                     imagenet(image)};
+                                                                                     pretrained};
   };
   for (const Size& size : {tiny, small, base}) add(size, 16, 224);
   add(base, 16, 384);
@@ -69,7 +71,7 @@ void add_deits(Catalog& entries) {
 void add_swins(Catalog& entries) {
   const auto add = [&](const char* name, SwinConfig config) {
     PretrainedConfig pretrained = imagenet(config.image);
-    pretrained.classifier = "head.fc";
+    pretrained.classifier = {"head.fc"};
     entries[fmt::format("swin_{}_patch{}_window{}_{}", name, config.patch, config.window, config.image)] = {config,
                                                                                                             pretrained};
   };
@@ -101,7 +103,7 @@ void add_resnets(Catalog& entries) {
     PretrainedConfig pretrained = imagenet(config.image);
     pretrained.interpolation = config.bottleneck ? "bicubic" : "bilinear";
     pretrained.first_conv = "conv1";
-    pretrained.classifier = "fc";
+    pretrained.classifier = {"fc"};
     entries[name] = {config, pretrained};
   };
   add("resnet18", {});
@@ -125,7 +127,7 @@ void add_regnets(Catalog& entries) {
     PretrainedConfig pretrained = imagenet(config.image);
     pretrained.crop_pct = crop_pct;
     pretrained.first_conv = "stem.conv";
-    pretrained.classifier = "head.fc";
+    pretrained.classifier = {"head.fc"};
     entries[name] = {config, pretrained};
   };
   const auto config = [](std::int64_t first_width, double slope, double multiplier, std::int64_t group_width,

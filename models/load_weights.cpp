@@ -1,19 +1,19 @@
 // Loading: translate, adapt, compare, and only then copy.
 #include "models/load_weights.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
+
+#include "models/resize_patches.h"
+#include "models/square_side.h"
 
 namespace vitrine {
 namespace {
 
 using TensorsByName = std::map<std::string, Tensor>;
-
-std::int64_t square_root(std::int64_t count) {
-  return static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(count))));
-}
 
 // ---- Adapting sizes ----
 
@@ -28,6 +28,7 @@ class Adapter {
       const auto wanted = target_.find(name);
       if (wanted == target_.end() || wanted->second.shape() == tensor.shape()) continue;
       const Shape& shape = wanted->second.shape();
+      if (name == "patch_embed.proj.weight") adapt_patches(tensor, shape);
       if (name == "pos_embed") adapt_embedding(tensor, shape);
       if (name == "absolute_pos_embed") adapt_map(tensor, shape);
       if (name.ends_with(".relative_position_bias_table")) adapt_table(tensor, shape);
@@ -47,6 +48,15 @@ class Adapter {
  private:
   const char* filter_name() const { return filter_ == PositionFilter::bicubic ? "bicubic" : "bilinear"; }
 
+  /// From as many channels to as many features, for patches of another size (of a hybrid: in places of the map).
+  void adapt_patches(Tensor& tensor, const Shape& wanted) {
+    if (tensor.dim() != 4 || tensor.size(0) != wanted[0] || tensor.size(1) != wanted[1]) return;
+    notes_.push_back(
+        fmt::format("resized patch_embed.proj.weight from patches of {} x {} to {} x {} (bicubic, pseudo-inverse)",
+                    tensor.size(2), tensor.size(3), wanted[2], wanted[3]));
+    tensor = resize_patch_kernel(tensor, wanted[2], wanted[3]);
+  }
+
   /// The source must have a square of patches behind the tokens that the model has. (Of other tokens that is noticed:
   /// one or two beside a square make no square.)
   void adapt_embedding(Tensor& tensor, const Shape& wanted) {
@@ -55,9 +65,8 @@ class Adapter {
     for (const char* token : {"cls_token", "dist_token"}) {
       if (target_.contains(token)) ++prefix;
     }
-    const std::int64_t patches = tensor.size(1) - prefix, side = square_root(patches);
-    const std::int64_t grid = square_root(wanted[1] - prefix);
-    if (patches <= 0 || side * side != patches) return;
+    const std::int64_t side = square_side(tensor.size(1) - prefix), grid = square_side(wanted[1] - prefix);
+    if (side < 0) return;
     tensor = resize_position_embedding(tensor, grid, prefix, filter_);
     notes_.push_back(
         fmt::format("resized pos_embed from {} x {} to {} x {} patches ({})", side, side, grid, grid, filter_name()));
@@ -72,9 +81,9 @@ class Adapter {
 
   void adapt_table(Tensor& tensor, const Shape& wanted) {
     if (tensor.dim() != 2 || tensor.size(1) != wanted[1]) return;
-    const std::int64_t side = square_root(tensor.size(0));
-    if (side * side != tensor.size(0) || side % 2 == 0) return;
-    const std::int64_t window = (square_root(wanted[0]) + 1) / 2;
+    const std::int64_t side = square_side(tensor.size(0));
+    if (side % 2 != 1) return;
+    const std::int64_t window = (square_side(wanted[0]) + 1) / 2;
     tensor = resize_bias_table(tensor, window);
     ++tables_[{(side + 1) / 2, window}];
   }
@@ -134,13 +143,18 @@ std::vector<std::string> notes_on(const TranslatedWeights& translated) {
   std::vector<std::string> notes;
   if (translated.table) {
     notes.push_back(fmt::format("read {} tensors under the names of {}",
-                                translated.names.size() - translated.derived.size(), translated.description()));
+                                translated.names.size() - translated.derived.size() - translated.unused.size(),
+                                translated.description()));
   } else if (!translated.prefix.empty()) {
     notes.push_back(fmt::format("removed \"{}\", with which every name began", translated.prefix));
   }
   if (!translated.derived.empty()) {
     notes.push_back(fmt::format("left out {} buffers that follow from the sizes, such as {}", translated.derived.size(),
                                 translated.derived[0]));
+  }
+  if (!translated.unused.empty()) {
+    notes.push_back(fmt::format("left out {}: classifiers see the class token itself, here as in transformers",
+                                fmt::join(translated.unused, ", ")));
   }
   return notes;
 }

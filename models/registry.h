@@ -22,7 +22,7 @@ struct PretrainedConfig {
   std::array<double, 3> mean{0.5, 0.5, 0.5};
   std::array<double, 3> std{0.5, 0.5, 0.5};
   std::string first_conv = "patch_embed.proj";
-  std::string classifier = "head";
+  std::vector<std::string> classifier{"head"};  // the linear layers that give the logits
 };
 
 /// One number, or one for each stage.

@@ -5,16 +5,10 @@
 #include <cmath>
 
 #include "autograd/tape.h"
+#include "models/square_side.h"
 
 namespace vitrine {
 namespace {
-
-/// The integer whose square is `count`, or -1.
-std::int64_t side_of(std::int64_t count) {
-  const auto side =
-      static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(std::max<std::int64_t>(count, 0)))));
-  return side > 0 && side * side == count ? side : -1;
-}
 
 // ---- Bias tables ----
 
@@ -79,7 +73,7 @@ Tensor resize_position_embedding(const Tensor& embedding, std::int64_t grid, std
            "tokens, D), "
            "prefix >= 0, grid > 0",
            to_string(embedding.shape()), prefix_tokens, grid);
-  const std::int64_t tokens = embedding.size(1), D = embedding.size(2), side = side_of(tokens - prefix_tokens);
+  const std::int64_t tokens = embedding.size(1), D = embedding.size(2), side = square_side(tokens - prefix_tokens);
   VT_CHECK(side > 0, "resize_position_embedding: {} of the {} tokens are patches, expected a square number",
            tokens - prefix_tokens, tokens);
   if (side == grid) return embedding;
@@ -94,7 +88,7 @@ Tensor resize_bias_table(const Tensor& table, std::int64_t window) {
            "resize_bias_table: the table has shape {} and goes to window {}, expected (offsets, heads) and "
            "window > 0",
            to_string(table.shape()), window);
-  const std::int64_t from = side_of(table.size(0)), to = 2 * window - 1, heads = table.size(1);
+  const std::int64_t from = square_side(table.size(0)), to = 2 * window - 1, heads = table.size(1);
   VT_CHECK(from % 2 == 1, "resize_bias_table: the table has {} offsets, expected (2 window - 1)^2", table.size(0));
   if (from == to) return table;
   const PauseRecording pause;

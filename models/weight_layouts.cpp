@@ -2,10 +2,10 @@
 #include "models/weight_layouts.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <unordered_set>
 
+#include "models/square_side.h"
 #include "models/swin.h"
 #include "models/weight_tables.h"
 #include "ops/ops.h"
@@ -30,9 +30,8 @@ std::string common_prefix(const std::vector<std::string>& names) {
   return prefix;
 }
 
-bool is_derived(const NameTable& table, std::string_view name) {
-  return std::ranges::any_of(table.derived,
-                             [&](const NamePattern& pattern) { return pattern.match(name).has_value(); });
+bool any_matches(const std::vector<NamePattern>& patterns, std::string_view name) {
+  return std::ranges::any_of(patterns, [&](const NamePattern& pattern) { return pattern.match(name).has_value(); });
 }
 
 /// A row, and what its variables stand for in one name.
@@ -60,6 +59,15 @@ std::string full_name(const std::string& name, const std::string& prefix, const 
 }
 
 /// The table that understands most of the names; the first among equals.
+///
+/// For example, a file has "module.features.3.1.mlp.0.weight", and all its other names begin with "module." too: that
+/// is the prefix, which goes. What remains has a row in the table "torchvision's Swin", and in no other:
+///
+///   theirs  features.{2s+1}.{j}.mlp.0.*       matches with s = 1, j = 1, * = weight
+///   ours    layers.{s}.blocks.{j}.mlp.fc1.*   filled in: layers.1.blocks.1.mlp.fc1.weight
+///
+/// All names are counted so. This table has rows for most of them and is chosen. Had it been "timm's Swin", of the role
+/// `ours`, then the names would stay as they are.
 const NameTable* choose_table(const std::vector<std::string>& names, const std::string& prefix) {
   const NameTable* best = nullptr;
   std::ptrdiff_t most = 0;
@@ -67,21 +75,20 @@ const NameTable* choose_table(const std::vector<std::string>& names, const std::
     const bool has_base = names_have_base(table, names, prefix);
     const std::ptrdiff_t understood = std::ranges::count_if(names, [&](const std::string& name) {
       const std::string full = full_name(name, prefix, has_base ? "" : table.base);
-      return find_row(table, &NameRow::theirs, full) || is_derived(table, full);
+      return find_row(table, &NameRow::theirs, full) || any_matches(table.derived, full) ||
+             any_matches(table.unused, full);
     });
     if (understood > most) most = understood, best = &table;
   }
   return best;
 }
 
-bool is_ours(const NameTable& table) { return table.layout == WeightLayout::timm && table.is_written; }
-
 /// Our own table for these names; nullptr where no architecture fits.
 const NameTable* our_table(const StateDict& weights) {
   const NameTable* best = nullptr;
   std::ptrdiff_t most = 0;
   for (const NameTable& table : name_tables()) {
-    if (!is_ours(table)) continue;
+    if (table.role != TableRole::ours) continue;
     const std::ptrdiff_t known = std::ranges::count_if(
         weights, [&](const auto& entry) { return find_row(table, &NameRow::theirs, entry.first).has_value(); });
     if (known > most) most = known, best = &table;
@@ -94,8 +101,8 @@ const NameTable* our_table(const StateDict& weights) {
 /// (1, H W, C) -> (1, H, W, C) for square grids; others stay and will be reported.
 Tensor to_grid(const Tensor& flat) {
   if (flat.dim() != 3) return flat;
-  const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(flat.size(1)))));
-  if (side * side != flat.size(1)) return flat;
+  const std::int64_t side = square_side(flat.size(1));
+  if (side < 0) return flat;
   return reshape(flat, {flat.size(0), side, side, flat.size(2)});
 }
 Tensor to_flat(const Tensor& grid) {
@@ -148,10 +155,10 @@ TranslatedWeights to_our_layout(const StateDict& weights) {
   for (const auto& [name, tensor] : weights) result.names.push_back(name);
   result.prefix = common_prefix(result.names);
   const NameTable* table = choose_table(result.names, result.prefix);
-  if (!table || is_ours(*table)) {
+  if (!table || table->role == TableRole::ours) {
     for (const auto& [name, tensor] : weights) {
       const std::string bare = name.substr(result.prefix.size());
-      if (table && is_derived(*table, bare)) {
+      if (table && any_matches(table->derived, bare)) {
         result.derived.push_back(name);
       } else {
         result.state.emplace_back(bare, tensor);
@@ -168,7 +175,10 @@ TranslatedWeights to_our_layout(const StateDict& weights) {
     const std::string name = full_name(entry.first, result.prefix, missing_base);
     const auto found = find_row(*table, &NameRow::theirs, name);
     if (!found) {
-      (is_derived(*table, name) ? result.derived : result.unknown).push_back(entry.first);
+      auto& names = any_matches(table->derived, name)  ? result.derived
+                    : any_matches(table->unused, name) ? result.unused
+                                                       : result.unknown;
+      names.push_back(entry.first);
       continue;
     }
     const std::string ours = found->row->ours.fill(found->match);
@@ -217,18 +227,19 @@ const NameTable& written_table(const StateDict& weights, WeightLayout layout, co
       ours,
       "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin, ResNet or RegNet",
       layout_name);
+  const TableRole role = layout == WeightLayout::torchvision ? TableRole::torchvision : TableRole::huggingface;
   for (const NameTable& table : name_tables()) {
-    if (table.architecture == ours->architecture && table.layout == layout && table.is_written) return table;
+    if (table.architecture == ours->architecture && table.role == role) return table;
   }
   throw Error(fmt::format("to_layout: {} has no {}, expected another layout", layout_name, ours->architecture));
 }
 
 /// torchvision keeps with every bias table the index into it, row by row (w^4).
 void add_index(StateDict& result, const std::string& table_name, const Tensor& bias_table) {
-  const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(bias_table.size(0)))));
+  const std::int64_t window = (square_side(bias_table.size(0)) + 1) / 2;
   const std::string suffix = "bias_table";
   result.emplace_back(table_name.substr(0, table_name.size() - suffix.size()) + "index",
-                      relative_position_index((side + 1) / 2));
+                      relative_position_index(window));
 }
 
 }  // namespace

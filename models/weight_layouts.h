@@ -29,6 +29,7 @@ struct TranslatedWeights {
   StateDict state;                   // our names; in the order of the file
   std::vector<std::string> unknown;  // names of the file that its layout does not have
   std::vector<std::string> derived;  // names of index and mask buffers, which were left out: they follow from the sizes
+  std::vector<std::string> unused;   // names of layers that the library's classifiers do not use, left out as well
   std::vector<std::string> names;    // every name of the file
   const NameTable* table = nullptr;  // nullptr: the file's names are ours, as they stand
   std::string prefix;                // "module." or "model.", where all names of the file had it

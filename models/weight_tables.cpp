@@ -158,73 +158,74 @@ Rows ours_of(Rows rows) {
   return rows;
 }
 
-std::vector<NameRow> compiled(const Rows& rows, bool is_ours) {
+std::vector<NameRow> compiled(const Rows& rows, TableRole role) {
   std::vector<NameRow> all;
   for (const auto& [ours, theirs] : rows) {
-    all.push_back({.ours = ours, .theirs = theirs, .flat_grid = ours == "absolute_pos_embed" && !is_ours});
+    all.push_back(
+        {.ours = ours, .theirs = theirs, .flat_grid = ours == "absolute_pos_embed" && role != TableRole::ours});
   }
   return all;
 }
 
-constexpr bool only_read = false;
+NameTable table(const char* description, const char* architecture, TableRole role, const Rows& rows,
+                const std::string& base = "") {
+  return {.description = description,
+          .architecture = architecture,
+          .role = role,
+          .rows = compiled(rows, role),
+          .base = base};
+}
 
 void add_vits(std::vector<NameTable>& all) {
-  const auto add = [&](const char* description, const char* architecture, WeightLayout layout, bool is_written,
-                       const Rows& rows, const char* base = "") {
-    const bool is_ours = layout == WeightLayout::timm;
-    all.push_back({description, architecture, layout, is_written, compiled(rows, is_ours), {}, base});
+  all.push_back(
+      table("timm's ViT", "ViT", TableRole::ours, joined(ours_of(torchvision_vit()), {{"fc_norm.*", "fc_norm.*"}})));
+  all.push_back(table("torchvision's ViT", "ViT", TableRole::torchvision, torchvision_vit()));
+  all.push_back(table("torchvision's ViT before 0.13", "ViT", TableRole::only_read,
+                      replaced(torchvision_vit(), {{"mlp.0.", "mlp.linear_1."}, {"mlp.3.", "mlp.linear_2."}})));
+  const auto add_huggingface = [&](const char* description, const char* architecture, TableRole role, const Rows& rows,
+                                   const std::string& base) {
+    all.push_back(table(description, architecture, role, rows, base));
+    all.back().unused = {base + "pooler.dense.*"};  // a tanh layer on the class token, in models without a classifier
   };
   const Rows vit = huggingface_vit();
-  const Rows hidden = {{"head_dist.*", "distillation_classifier.*"},
-                       {"dist_token", "deit.embeddings.distillation_token"}};
-  const Rows deit = joined(replaced(vit, {{"vit.", "deit."}, {"classifier.", "cls_classifier."}}), hidden);
-  add("timm's ViT", "ViT", WeightLayout::timm, true, joined(ours_of(torchvision_vit()), {{"fc_norm.*", "fc_norm.*"}}));
-  add("torchvision's ViT", "ViT", WeightLayout::torchvision, true, torchvision_vit());
-  add("torchvision's ViT before 0.13", "ViT", WeightLayout::torchvision, only_read,
-      replaced(torchvision_vit(), {{"mlp.0.", "mlp.linear_1."}, {"mlp.3.", "mlp.linear_2."}}));
-  add("Hugging Face's ViT", "ViT", WeightLayout::huggingface, true, vit, "vit.");
-  add("Hugging Face's ViT in memory", "ViT", WeightLayout::huggingface, only_read, replaced(vit, transformers_5()),
-      "vit.");
-  add("timm's distilled DeiT", "distilled DeiT", WeightLayout::timm, true, ours_of(deit));
-  add("Hugging Face's distilled DeiT", "distilled DeiT", WeightLayout::huggingface, true, deit, "deit.");
-  add("Hugging Face's distilled DeiT in memory", "distilled DeiT", WeightLayout::huggingface, only_read,
-      replaced(deit, transformers_5()), "deit.");
+  add_huggingface("Hugging Face's ViT", "ViT", TableRole::huggingface, vit, "vit.");
+  add_huggingface("Hugging Face's ViT in memory", "ViT", TableRole::only_read, replaced(vit, transformers_5()), "vit.");
+  const char* distilled = "distilled DeiT";
+  const Rows deit =
+      joined(replaced(vit, {{"vit.", "deit."}, {"classifier.", "cls_classifier."}}),
+             {{"head_dist.*", "distillation_classifier.*"}, {"dist_token", "deit.embeddings.distillation_token"}});
+  all.push_back(table("timm's distilled DeiT", distilled, TableRole::ours, ours_of(deit)));
+  add_huggingface("Hugging Face's distilled DeiT", distilled, TableRole::huggingface, deit, "deit.");
+  add_huggingface("Hugging Face's distilled DeiT in memory", distilled, TableRole::only_read,
+                  replaced(deit, transformers_5()), "deit.");
 }
 
 void add_swins(std::vector<NameTable>& all) {
-  const auto add = [&](const char* description, WeightLayout layout, bool is_written, const Rows& rows,
-                       std::vector<NamePattern> derived, const char* base = "") {
-    const bool is_ours = layout == WeightLayout::timm && is_written;
-    all.push_back({description, "Swin", layout, is_written, compiled(rows, is_ours), std::move(derived), base});
+  const auto add = [&](const char* description, TableRole role, const Rows& rows, std::vector<NamePattern> derived,
+                       const char* base = "") {
+    all.push_back(table(description, "Swin", role, rows, base));
+    all.back().derived = std::move(derived);
   };
   const std::string block = "layers.{s}.blocks.{j}.";
   const std::vector<NamePattern> buffers = {block + "attn.relative_position_index", block + "attn_mask"};
-  add("timm's Swin", WeightLayout::timm, true, ours_of(microsoft_swin()), buffers);
-  add("Microsoft's Swin", WeightLayout::timm, only_read, microsoft_swin(), buffers);
-  add("torchvision's Swin", WeightLayout::torchvision, true, torchvision_swin(),
+  add("timm's Swin", TableRole::ours, ours_of(microsoft_swin()), buffers);
+  add("Microsoft's Swin", TableRole::only_read, microsoft_swin(), buffers);
+  add("torchvision's Swin", TableRole::torchvision, torchvision_swin(),
       {"features.{2s+1}.{j}.attn.relative_position_index"});
-  add("Hugging Face's Swin", WeightLayout::huggingface, true, huggingface_swin(),
+  add("Hugging Face's Swin", TableRole::huggingface, huggingface_swin(),
       {"swin.encoder." + block + "attention.self.relative_position_index", "swin.encoder." + block + "attn_mask"},
       "swin.");
-  add("Hugging Face's Swin in memory", WeightLayout::huggingface, only_read,
-      replaced(huggingface_swin(), transformers_5()),
+  add("Hugging Face's Swin in memory", TableRole::only_read, replaced(huggingface_swin(), transformers_5()),
       {"swin.encoder." + block + "attention.relative_position_bias.relative_position_index"}, "swin.");
 }
 
 void add_convnets(std::vector<NameTable>& all) {
-  const Rows ours = ours_of(huggingface_resnet());
-  all.push_back({"timm's ResNet", "ResNet", WeightLayout::timm, true, compiled(ours, true), {}, ""});
-  all.push_back({"torchvision's ResNet", "ResNet", WeightLayout::torchvision, true, compiled(ours, true), {}, ""});
-  all.push_back({"Hugging Face's ResNet",
-                 "ResNet",
-                 WeightLayout::huggingface,
-                 true,
-                 compiled(huggingface_resnet(), false),
-                 {},
-                 "resnet."});
-  const Rows regnet = torchvision_regnet();
-  all.push_back({"timm's RegNet", "RegNet", WeightLayout::timm, true, compiled(ours_of(regnet), true), {}, ""});
-  all.push_back({"torchvision's RegNet", "RegNet", WeightLayout::torchvision, true, compiled(regnet, false), {}, ""});
+  const Rows resnet = huggingface_resnet(), regnet = torchvision_regnet();
+  all.push_back(table("timm's ResNet", "ResNet", TableRole::ours, ours_of(resnet)));
+  all.push_back(table("torchvision's ResNet", "ResNet", TableRole::torchvision, ours_of(resnet)));
+  all.push_back(table("Hugging Face's ResNet", "ResNet", TableRole::huggingface, resnet, "resnet."));
+  all.push_back(table("timm's RegNet", "RegNet", TableRole::ours, ours_of(regnet)));
+  all.push_back(table("torchvision's RegNet", "RegNet", TableRole::torchvision, regnet));
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "models/name_pattern.h"
-#include "models/weight_layouts.h"
 
 namespace vitrine {
 
@@ -16,15 +15,23 @@ struct NameRow {
   bool flat_grid = false;  // theirs (1, H W, C) is our (1, H, W, C)
 };
 
+/// What a table serves for, besides reading files with its names.
+enum class TableRole {
+  ours,         // timm's names, which both sides of its rows are: what they name needs no translation
+  torchvision,  // to_layout writes these names for torchvision
+  huggingface,  // and these for Hugging Face
+  only_read     // an older form, or one in memory
+};
+
 /// The names of one library for one architecture.
 struct NameTable {
   std::string description;  // "torchvision's Swin"
   std::string architecture;
-  WeightLayout layout = WeightLayout::timm;
-  bool is_written = true;  // false: an older form, or one in memory, which is read alone
+  TableRole role = TableRole::only_read;
   std::vector<NameRow> rows;
-  std::vector<NamePattern> derived;  // buffers that follow from the sizes, such as index tables and masks
-  std::string base;  // begins the names of the model without its head, and is left out in files of that alone
+  std::string base = {};  // begins the names of the model without its head, and is left out in files of that alone
+  std::vector<NamePattern> derived = {};  // buffers that follow from the sizes, such as index tables and masks
+  std::vector<NamePattern> unused = {};   // layers of the library's models that its classifiers do not use
 };
 
 /// All of them; for each architecture ours (timm's) before the others.

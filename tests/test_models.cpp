@@ -60,6 +60,9 @@ TEST(Models, DeitsHaveThePublishedSizes) {
     expect_published_size(name, parameters, gmacs, 2);
   }
   EXPECT_EQ(summarize_model("deit_tiny_distilled_patch4_32").parameters(), 5365076);
+  // With 577 and 578 tokens at 384 pixels: timm's create_model(name, img_size=384).
+  EXPECT_EQ(summarize_model("deit_tiny_patch16_224", {.img_size = 384}).parameters(), 5790376);
+  EXPECT_EQ(summarize_model("deit_tiny_distilled_patch16_224", {.img_size = 384}).parameters(), 5983760);
   EXPECT_EQ(summarize_model("deit_tiny_distilled_patch4_32", {.num_classes = 100}).parameters(), 5399816);
 }
 

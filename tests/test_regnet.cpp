@@ -1,14 +1,11 @@
-// RegNetY: widths from the paper's line, published sizes, the numbers and the names of timm and torchvision.
+// RegNetY: widths from the paper's line, published sizes, the numbers of timm.
 #include "models/regnet.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <set>
 
-#include "models/load_weights.h"
 #include "models/registry.h"
-#include "models/weight_layouts.h"
 #include "tests/golden_model.h"
 #include "tests/model_checks.h"
 
@@ -66,7 +63,7 @@ TEST(RegNet, ASummaryCountsWhatTheModelHas) {
   expect_summary_counts_all(create_model("regnety_002", {.num_classes = 3}));
 }
 
-// ---- The numbers of timm and torchvision ----
+// ---- timm's numbers (torchvision's are in tests/test_weight_layouts.cpp) ----
 
 void compare(DType dtype, double bound) {
   RegNetConfig config = small_config(3);
@@ -76,23 +73,6 @@ void compare(DType dtype, double bound) {
 
 TEST(GoldenRegNet, InDouble) { compare(DType::f64, 1e-10); }
 TEST(GoldenRegNet, InFloat) { compare(DType::f32, 1e-5); }
-
-TEST(GoldenRegNet, LoadsTorchvisionsWeightsByTheirNames) {
-  RegNet model = RegNet::make(small_config(8), Initializer(1, DType::f64));
-  const auto file = read_safetensors(source_dir() + "/tests/golden/regnet_torchvision.safetensors");
-  StateDict weights;
-  std::set<std::string> names;
-  for (const auto& [name, tensor] : file) {
-    if (!name.starts_with("param.") && !name.starts_with("buffer.")) continue;
-    weights.emplace_back(name.substr(name.find('.') + 1), tensor);
-    names.insert(weights.back().first);
-  }
-  const WeightLoad load = load_weights(model, weights);  // strict: throws where a name is missing or too many
-  EXPECT_EQ(load.notes.at(0), fmt::format("read {} tensors under the names of torchvision's RegNet", weights.size()));
-  EXPECT_TRUE(relative_error(model(file.at("images")), file.at("eval_logits")) <= 1e-10);
-  for (const auto& [name, tensor] : to_layout(state_dict(model), WeightLayout::torchvision)) names.erase(name);
-  EXPECT_TRUE(names.empty());
-}
 
 // ---- Details ----
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "models/weight_layouts.h"
 #include "tests/data_fixtures.h"
@@ -85,6 +86,20 @@ TEST(WeightExchange, EveryArchitectureOfHuggingFace) {
   write_folder(folder / "resnet", resnet, R"({"model_type": "resnet", "layer_type": "basic", "depths": [1, 1, 1, 1],
                                               "hidden_sizes": [64, 128, 256, 512]})");
   expect_same_logits(load_model(folder / "resnet"), resnet, 32);
+}
+
+// timm's save_config_for_hf writes one name as text, and those of a distilled model as a list.
+TEST(WeightExchange, ADistilledModelHasTwoClassifiersInItsConfig) {
+  const TemporaryFolder folder;
+  const auto classifier_of = [&](const char* name) {
+    const Model model = create_model(name, vit_options);
+    save_weights(folder / name, model, model.pretrained_config(), {});
+    expect_same_logits(load_model(folder / name), model, 32);
+    std::ifstream file(folder / name / "config.json");
+    return nlohmann::json::parse(file).at("pretrained_cfg").at("classifier");
+  };
+  EXPECT_EQ(classifier_of("deit_tiny_distilled_patch4_32"), (std::vector<std::string>{"head", "head_dist"}));
+  EXPECT_EQ(classifier_of("deit_tiny_patch4_32"), "head");
 }
 
 TEST(WeightExchange, WhatNoModelHasIsAnError) {

@@ -10,6 +10,7 @@
 #include "models/deit.h"
 #include "models/load_weights.h"
 #include "models/name_pattern.h"
+#include "models/regnet.h"
 #include "models/resnet.h"
 #include "models/swin.h"
 #include "tests/golden_model.h"
@@ -71,6 +72,15 @@ ResNetConfig resnet(bool bottleneck) {
   return {.image = 20, .classes = 5, .depths = {1, 2}, .width = 4, .bottleneck = bottleneck};
 }
 
+const RegNetConfig regnet{.image = 33,
+                          .classes = 5,
+                          .depth = 5,
+                          .first_width = 8,
+                          .slope = 5,
+                          .multiplier = 1.7,
+                          .group_width = 8,
+                          .stem_width = 10};
+
 /// The tensors of a golden file whose names begin with one of the prefixes, without these.
 StateDict tensors_of(const std::string& file_name, const std::vector<std::string>& prefixes) {
   StateDict state;
@@ -86,7 +96,7 @@ StateDict weights_of(const std::string& file_name) { return tensors_of(file_name
 template <class M>
 void compare_with_library(const std::string& file_name, M model, DType dtype, double bound) {
   const auto file = read_safetensors(source_dir() + "/tests/golden/" + file_name);
-  load_weights(model, weights_of(file_name));
+  load_weights(model, weights_of(file_name));  // strict: throws where a name is missing or too many
   Tape tape;
   Tensor logits;
   if constexpr (std::is_same_v<M, ResNet>) {
@@ -123,6 +133,7 @@ TEST(WeightLayouts, TorchvisionViT) {
 TEST(WeightLayouts, TorchvisionSwin) {
   compare_in_both<SwinTransformer>("layout_swin_torchvision.safetensors", swin(2));
 }
+TEST(WeightLayouts, TorchvisionRegNet) { compare_in_both<RegNet>("regnet_torchvision.safetensors", regnet); }
 TEST(WeightLayouts, HuggingFaceViT) { compare_in_both<VisionTransformer>("layout_vit_huggingface.safetensors", vit); }
 TEST(WeightLayouts, HuggingFaceDistilledDeiT) {
   compare_in_both<DistilledVisionTransformer>("layout_deit_huggingface.safetensors", vit);
@@ -155,6 +166,7 @@ TEST(WeightLayouts, OursGoBackToTheNamesOfTheFile) {
   for (const auto& [file, layout] : std::initializer_list<std::pair<const char*, WeightLayout>>{
            {"layout_vit_torchvision.safetensors", WeightLayout::torchvision},
            {"layout_swin_torchvision.safetensors", WeightLayout::torchvision},
+           {"regnet_torchvision.safetensors", WeightLayout::torchvision},
            {"layout_vit_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_deit_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_swin_huggingface.safetensors", WeightLayout::huggingface},
@@ -222,6 +234,44 @@ TEST(WeightLayouts, PrefixesOfAllNamesAreRemoved) {
   bare.erase(std::ranges::find(bare, "encoder.layer.1.attention.attention.key.bias", &StateDict::value_type::first));
   EXPECT_TRUE(contains(to_string(load_weights(model, bare, {.strict = false}).report),
                        "missing encoder.layer.1.attention.attention.key.bias"));
+}
+
+TEST(WeightLayouts, AReadFileIsNamed) {
+  auto model = RegNet::make(regnet, Initializer(1));
+  const StateDict weights = weights_of("regnet_torchvision.safetensors");
+  EXPECT_EQ(load_weights(model, weights).notes,
+            (std::vector{fmt::format("read {} tensors under the names of torchvision's RegNet", weights.size())}));
+}
+
+// google/vit-base-patch16-224-in21k and its likes: transformers' ViTModel, without "vit." and without a classifier.
+TEST(WeightLayouts, ThePoolerOfHuggingFaceIsLeftOutAndSaid) {
+  const Tensor square = ones({8, 8}), line = ones({8});
+  StateDict with_pooler = weights_of("layout_vit_huggingface.safetensors"), bare;
+  for (const auto& [name, tensor] : with_pooler) {
+    if (name.starts_with("vit.")) bare.emplace_back(name.substr(4), tensor);
+  }
+  bare.emplace_back("pooler.dense.bias", line);
+  bare.emplace_back("pooler.dense.weight", square);
+  ViTConfig headless = vit;
+  headless.classes = 0;
+  auto features = VisionTransformer::make(headless, Initializer(1));
+  const std::string ending = ": classifiers see the class token itself, here as in transformers";
+  const std::vector<std::string> notes = load_weights(features, bare).notes;  // strict
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_EQ(notes[0], fmt::format("read {} tensors under the names of Hugging Face's ViT", bare.size() - 2));
+  EXPECT_EQ(notes[1], "left out pooler.dense.bias, pooler.dense.weight" + ending);
+  EXPECT_TRUE(to_our_layout(bare).unknown.empty());
+
+  auto model = VisionTransformer::make(vit, Initializer(1));
+  with_pooler.emplace_back("vit.pooler.dense.weight", square);
+  EXPECT_EQ(load_weights(model, with_pooler).notes.at(1), "left out vit.pooler.dense.weight" + ending);
+  with_pooler.emplace_back("vit.pooler.weight", square);  // not a name that transformers has
+  EXPECT_TRUE(contains(error_of([&] { load_weights(model, with_pooler); }), "unexpected vit.pooler.weight"));
+
+  StateDict distilled = weights_of("layout_deit_huggingface.safetensors");
+  distilled.emplace_back("deit.pooler.dense.weight", square);
+  auto deit = DistilledVisionTransformer::make(vit, Initializer(1));
+  EXPECT_EQ(load_weights(deit, distilled).notes.at(1), "left out deit.pooler.dense.weight" + ending);
 }
 
 TEST(WeightLayouts, OlderNamesOfTorchvision) {

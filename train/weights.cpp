@@ -120,6 +120,7 @@ void set_model_option(ModelOptions& options, const std::string& name, const std:
 std::string to_config_json(const Model& model, const PretrainedConfig& preprocessing,
                            const std::vector<std::string>& label_names) {
   const PretrainedConfig& p = preprocessing;
+  const Json classifier = p.classifier.size() == 1 ? Json(p.classifier[0]) : Json(p.classifier);  // as timm writes it
   const Json config = {{"architecture", model.name()},
                        {"num_classes", model.classes()},
                        {"pretrained_cfg",
@@ -129,7 +130,7 @@ std::string to_config_json(const Model& model, const PretrainedConfig& preproces
                          {"mean", p.mean},
                          {"std", p.std},
                          {"first_conv", p.first_conv},
-                         {"classifier", p.classifier}}},
+                         {"classifier", classifier}}},
                        {"model_args", model_args(model.info().options)},
                        {"label_names", label_names}};
   return config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -2,7 +2,8 @@
 
 regnet_small.safetensors is timm's, whose widths need rounding, for grey images (4, 1, 33, 33); names are as in
 make_resnet.py. regnet_torchvision.safetensors is torchvision's, with its names: param.<name>, buffer.<name>,
-images (2, 3, 33, 33), eval_logits (2, 5).
+images (2, 3, 33, 33), labels (2) i64, logits (2, 5) at inference, loss () = their mean cross entropy, grad.<name> by the
+running statistics.
 """
 
 import timm
@@ -31,19 +32,27 @@ def make_small(file, seed):
 
 def make_torchvision(file, seed):
     """Groups of 8 divide all widths, so that torchvision's way of rounding does not matter."""
+    config = SHAPE | dict(wa=5.0)
     params = torchvision_regnet.BlockParams.from_init_params(
-        depth=SHAPE["depth"], w_0=SHAPE["w0"], w_a=SHAPE["wa"], w_m=SHAPE["wm"], group_width=8, se_ratio=0.25
+        depth=config["depth"], w_0=config["w0"], w_a=config["wa"], w_m=config["wm"], group_width=8, se_ratio=0.25
     )
     model = torchvision_regnet.RegNet(params, num_classes=5, stem_width=10).double().eval()
     randomise(model, seed)
-    images = normal(generator(seed + 1), 2, 3, 33, 33)
-    with torch.no_grad():
-        tensors = dict(images=images, eval_logits=model(images))
-    tensors |= {f"param.{name}": value for name, value in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        if name.endswith("se.fc1.bias"):
+            parameter.detach().abs_().add_(0.3)  # so that its few units are not all cut off by ReLU
+    images, labels = normal(generator(seed + 1), 2, 3, 33, 33), torch.tensor([3, 0])
+    logits = model(images)
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    loss.backward()
+    tensors = dict(images=images, labels=labels, logits=logits, loss=loss)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().max() > 1e-6, f"{name} has a trivial gradient"
+        tensors |= {f"param.{name}": parameter, f"grad.{name}": parameter.grad}
     tensors |= {f"buffer.{name}": value for name, value in model.named_buffers()}
-    store(file, tensors, torchvision=torchvision.__version__, seed=seed, group_width=8, **SHAPE)
+    store(file, tensors, torchvision=torchvision.__version__, seed=seed, group_width=8, **config)
 
 
 if __name__ == "__main__":
     make_small("regnet_small.safetensors", seed=17)
-    make_torchvision("regnet_torchvision.safetensors", seed=19)
+    make_torchvision("regnet_torchvision.safetensors", seed=21)
