@@ -1,6 +1,7 @@
 // vitrine eval: loss, top-1 and top-5 of saved weights on a dataset.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -34,9 +35,27 @@ Recipe recipe_of_run(const std::filesystem::path& checkpoint) {
 /// Weights without config.json need the model's name; flags win over how config.json, or else the model, prepares images.
 LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
   if (options.recipe.has("model")) return load_bare_weights(options.checkpoint, recipe, data.num_classes());
+  for (const char* flag : {"img-size", "num-classes", "model-kwargs"}) {
+    if (options.recipe.has(flag))
+      throw UsageError(fmt::format("--{}: needs --model: config.json tells it otherwise", flag));
+  }
   LoadedModel loaded = load_model(options.checkpoint);
   loaded.preprocessing = stated_preprocessing(options.recipe.apply(), loaded.preprocessing);
   return loaded;
+}
+
+/// Where the names of the data are all known to the weights, they must stand at the same places; where they are others, such as
+/// "n01440764" for "tench", only a person can tell.
+void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, const Dataset& data) {
+  const std::vector<std::string>&theirs = loaded.label_names, &ours = data.class_names();
+  if (theirs.empty() || ours.empty()) return;
+  const auto [known, name] = std::ranges::mismatch(theirs, ours);
+  if (name == ours.end()) return;
+  const bool all_known = std::ranges::all_of(ours, [&](const auto& n) { return std::ranges::count(theirs, n) > 0; });
+  VT_CHECK(!all_known, "{}: class {} is {} in the data, expected {}: the data lacks classes or has another order",
+           checkpoint, name - ours.begin(), *name, known == theirs.end() ? "none" : *known);
+  loaded.notes.push_back(fmt::format("warning: class {} is {} in the data, but {} for the weights; taken for the same",
+                                     name - ours.begin(), *name, known == theirs.end() ? "none" : *known));
 }
 
 int run_eval(const EvalOptions& options) {
@@ -55,6 +74,7 @@ int run_eval(const EvalOptions& options) {
   VT_CHECK(loaded.model.classes() >= data->num_classes(),
            "{}: the model has {} outputs, expected at least {}, the classes of {}", options.checkpoint,
            loaded.model.classes(), data->num_classes(), recipe.data_dir);
+  compare_class_names(options.checkpoint, loaded, *data);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(placement.device);
   Loader loader(data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));

@@ -1,6 +1,7 @@
 // vitrine train: a recipe, flags that win over it, and a run folder in the end.
 #include <fmt/core.h>
 
+#include <cstdlib>
 #include <memory>
 
 #include "cli/commands.h"
@@ -17,6 +18,7 @@ Recipe resolve(const RecipeOptions& options) {
   if (const Recipe given = options.apply(); !given.resume.empty()) {
     const auto file = checkpoint_file(given.resume);
     base = parse_recipe(read_checkpoint_recipe(file), file.string());
+    base.max_steps = 0;  // it has been reached
   }
   const Recipe recipe = options.apply(std::move(base));
   from_flags([&] {
@@ -40,7 +42,17 @@ void report_result(const Trainer& trainer) {
   fmt::print("try them: vitrine predict --checkpoint {} IMAGE...\n", folder.string());
 }
 
+/// One process trains. Several would each train all of it.
+void refuse_company() {
+  for (const char* variable : {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    const char* value = std::getenv(variable);
+    VT_CHECK(!value || std::atoi(value) <= 1,
+             "train: {} is {}, expected 1: training with several processes is not built", variable, value);
+  }
+}
+
 int run_train(const RecipeOptions& options) {
+  refuse_company();
   const Recipe recipe = resolve(options);
   catch_signals();
   PrintingObserver observer(recipe.log_interval);

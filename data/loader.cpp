@@ -36,6 +36,13 @@ struct Loader::State {
         transform(std::move(steps)),
         options(std::move(settings)),
         bad(dataset, options.bad_samples_allowed) {}
+  ~State() {  // also where a thread could not be started
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    work_to_do.notify_all();
+  }
 
   const DatasetPtr dataset;
   const Transform transform;
@@ -124,13 +131,7 @@ Loader::Loader(DatasetPtr dataset, Transform transform, LoaderOptions options)
   for (int i = 0; i < state->options.workers; ++i) state->workers.emplace_back([state] { state->work(); });
 }
 
-Loader::~Loader() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->work_to_do.notify_all();
-}
+Loader::~Loader() = default;
 
 std::int64_t Loader::batches_per_epoch() const { return state_->options.batches_per_epoch(state_->dataset->size()); }
 const Dataset& Loader::dataset() const { return *state_->dataset; }

@@ -100,8 +100,8 @@ MixingDraw draw_mixing(const Mixing& mixing, int height, int width, RandomSequen
   const int center_y = static_cast<int>(random.integer(height)), center_x = static_cast<int>(random.integer(width));
   draw.top = std::max(0, center_y - box_height / 2);
   draw.left = std::max(0, center_x - box_width / 2);
-  draw.bottom = std::min(height, center_y + box_height / 2);
-  draw.right = std::min(width, center_x + box_width / 2);
+  draw.bottom = std::min(height, center_y + (box_height + 1) / 2);
+  draw.right = std::min(width, center_x + (box_width + 1) / 2);
   const double inside = static_cast<double>(draw.bottom - draw.top) * (draw.right - draw.left);
   draw.lambda = 1 - inside / (static_cast<double>(height) * width);  // what is left after clipping
   return draw;

@@ -149,7 +149,8 @@ PatchMerging PatchMerging::make(const SwinConfig& config, std::int64_t dim, Init
 Tensor PatchMerging::operator()(const Tensor& x) const {
   const std::int64_t B = x.size(0), H = x.size(1), W = x.size(2), C = x.size(3);
   const std::int64_t rows = (H + 1) / 2, columns = (W + 1) / 2;
-  const Tensor even = pad(x, {0, 0, 0, 0}, {0, 2 * rows - H, 2 * columns - W, 0});
+  const bool is_odd = H % 2 == 1 || W % 2 == 1;
+  const Tensor even = is_odd ? pad(x, {0, 0, 0, 0}, {0, 2 * rows - H, 2 * columns - W, 0}) : x;
   // Of the four neighbours the row changes first: (0, 0), (1, 0), (0, 1), (1, 1), as in the released code.
   const Tensor neighbours = permute(reshape(even, {B, rows, 2, columns, 2, C}), {0, 1, 3, 4, 2, 5});
   return reduction(norm(reshape(neighbours, {B, rows, columns, 4 * C})));

@@ -6,6 +6,7 @@
 
 #include "ops/composed.h"
 #include "ops/elementwise.h"
+#include "ops/gelu_bf16.h"
 #include "ops/math.h"
 #include "ops/ops.h"
 #include "ops/warp.h"
@@ -79,6 +80,18 @@ void backward_cpu(const T* dy, const T* x, const T* bias, T* dx, C* partial, std
 #if VT_CUDA
 inline constexpr int block_warps = 8;
 
+/// GELU and its slope for elements of type T.
+template <class T, class C>
+__device__ C gelu_of(C x) {
+  if constexpr (std::is_same_v<T, bfloat16>) return gelu_for_bf16(x);
+  return math::gelu(x);
+}
+template <class T, class C>
+__device__ C gelu_slope_of(C x) {
+  if constexpr (std::is_same_v<T, bfloat16>) return gelu_slope_for_bf16(x);
+  return math::gelu_slope(x);
+}
+
 template <class T>
 __global__ void forward_kernel(const T* x, const T* bias, T* y, std::int64_t rows, std::int64_t D) {
   using C = Compute<T>;
@@ -92,7 +105,7 @@ __global__ void forward_kernel(const T* x, const T* bias, T* y, std::int64_t row
     C values[width];
     load_pack(x + row * D + pack * width, values);
 #pragma unroll
-    for (int k = 0; k < width; ++k) values[k] = BiasGelu{}(values[k], b[k]);
+    for (int k = 0; k < width; ++k) values[k] = gelu_of<T>(values[k] + b[k]);
     store_pack(values, y + row * D + pack * width);
   }
 }
@@ -115,7 +128,7 @@ __global__ void backward_kernel(const T* dy, const T* x, const T* bias, T* dx, C
       load_pack(dy + row * D + column, d);
 #pragma unroll
       for (int k = 0; k < width; ++k) {
-        d[k] = BiasGeluBackward{}(d[k], values[k], b[k]);
+        d[k] *= gelu_slope_of<T>(values[k] + b[k]);
         dbias[k] += d[k];
       }
       store_pack(d, dx + row * D + column);

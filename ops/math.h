@@ -232,30 +232,37 @@ VT_HD inline float tail_variable(float z) {
   return fused(inverse, error, v);
 }
 
+/// z P(-z) e^(z^2/2) / v
+VT_HD inline float gelu_ratio(float v) {
+  return polynomial(v - 1, 0.37764256763f, -0.3039482899f, 0.1935684582f, -0.09326182868f, 0.030201744491f,
+                    -0.0037619996608f, -0.0017551025504f, 0.0007842011596f, 8.7323950136e-05f, -6.7100261656e-05f);
+}
+
 /// x P(X <= x) for a standard normal X.
 VT_HD inline float gelu(float x) {
   const float z = clamp(abs(x), 0.0f, normal_tail_end), v = tail_variable(z);
-  const float ratio = polynomial(v - 1, 0.37764256763f, -0.3039482899f, 0.1935684582f, -0.09326182868f, 0.030201744491f,
-                                 -0.0037619996608f, -0.0017551025504f, 0.0007842011596f, 8.7323950136e-05f,
-                                 -6.7100261656e-05f);  // z P(-z) e^(z^2/2) / v
   const Product e = gaussian(z);
-  return (x > 0 ? x : 0.0f) - v * ratio * e.scale * e.mantissa;
+  return (x > 0 ? x : 0.0f) - v * gelu_ratio(v) * e.scale * e.mantissa;
 }
 VT_HD inline double gelu(double x) {
   const double z = clamp(std::fabs(x), 0.0, 40.0);
   return (x > 0 ? x : 0.0) - z * std::erfc(z * 0.70710678118654752440) / 2;
 }
 
-/// d gelu / dx.
-VT_HD inline float gelu_slope(float x) {
+/// s e^(z^2/2)
+VT_HD inline float gelu_slope_ratio(float z, float v) {
   constexpr float zero_high = 0x1.80ead2p-1f, zero_low = -0x1.a03fd4p-27f;  // z0 as the sum of two floats
-  const float z = clamp(abs(x), 0.0f, normal_tail_end), v = tail_variable(z);
   const float smooth =
       polynomial(v - 1, 0.46221124431f, -0.10336589954f, 0.060462912861f, -0.028083331777f, 0.0095053127074f,
-                 -0.001788393911f, -0.00015657683642f, 0.00018554428149f, -1.3084873632e-5f,
-                 -1.6106402645e-5f);  // s e^(z^2/2) / (z0 - z)
+                 -0.001788393911f, -0.00015657683642f, 0.00018554428149f, -1.3084873632e-5f, -1.6106402645e-5f);
+  return ((zero_high - z) + zero_low) * smooth;
+}
+
+/// d gelu / dx.
+VT_HD inline float gelu_slope(float x) {
+  const float z = clamp(abs(x), 0.0f, normal_tail_end), v = tail_variable(z);
   const Product e = gaussian(z);
-  const float s = (((zero_high - z) + zero_low) * smooth * e.scale) * e.mantissa;
+  const float s = gelu_slope_ratio(z, v) * e.scale * e.mantissa;
   return x < 0 ? s : 1 - s;
 }
 VT_HD inline double gelu_slope(double x) {

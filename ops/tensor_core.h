@@ -91,6 +91,13 @@ __device__ inline float exp2_approx(float x) {
   return y;
 }
 
+/// 1 / x to within one unit in the last place.
+__device__ inline float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 }  // namespace vitrine
 #else
 #include <tensor_core.h>  // the same functions on the CPU: tests/host_cuda

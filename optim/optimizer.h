@@ -8,8 +8,8 @@
 //
 // Without a wait for the GPU, and so that a CUDA graph can hold all but prepare_step:
 //
-//   optimizer.prepare_step();
 //   optimizer.gather(tape.backward(loss));
+//   optimizer.prepare_step();
 //   optimizer.run_step(1.0, loss);
 //
 // On construction the parameters become views into one arena, so that an update is one pass over memory. Load weights before

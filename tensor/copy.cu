@@ -102,6 +102,37 @@ void apply_on_cuda(F f, Target* target, const Source* source, const StridedLoop<
            loop, count);
   }
 }
+
+/// Within one dtype only bytes move: in words as large as the layout allows, up to 16 bytes. `bytes` is the size of an element.
+void copy_words_on_cuda(void* target, const void* source, StridedLoop<2> loop, std::int64_t count, std::size_t bytes) {
+  const int last = loop.dims - 1;
+  const auto pairs_up = [&] {  // two neighbours of every row are one word
+    if (last < 0 || loop.stride[0][last] != 1 || loop.stride[1][last] != 1 || loop.size[last] % 2 != 0) return false;
+    for (int d = 0; d < last; ++d) {
+      if (loop.stride[0][d] % 2 != 0 || loop.stride[1][d] % 2 != 0) return false;
+    }
+    return are_aligned(2 * bytes, static_cast<char*>(target), static_cast<const char*>(source));
+  };
+  for (; bytes < 16 && pairs_up(); bytes *= 2, count /= 2) {
+    loop.size[last] /= 2;
+    for (int d = 0; d < last; ++d) loop.stride[0][d] /= 2, loop.stride[1][d] /= 2;
+  }
+  const auto copy = [&]<class W>(W) {
+    apply_on_cuda(Copy{}, static_cast<W*>(target), static_cast<const W*>(source), loop, count);
+  };
+  switch (bytes) {
+    case 16:
+      return copy(Word<16>{});
+    case 8:
+      return copy(Word<8>{});
+    case 4:
+      return copy(Word<4>{});
+    case 2:
+      return copy(Word<2>{});
+    default:
+      return copy(Word<1>{});
+  }
+}
 #endif
 
 /// f(target element, source element) for all elements, on the device that both live on.
@@ -136,6 +167,11 @@ void check_same_shape(const Tensor& target, const Tensor& source, std::string_vi
 
 void copy_on_one_device(Tensor& target, const Tensor& source) {
   const auto loop = collapse<2>(target.shape(), {target.strides(), source.strides()});
+#if VT_CUDA
+  if (target.device().is_cuda() && target.dtype() == source.dtype()) {
+    return copy_words_on_cuda(target.raw_data(), source.raw_data(), loop, target.numel(), size_of(target.dtype()));
+  }
+#endif
   dispatch_all(target.dtype(), "copy", [&](auto target_tag) {
     dispatch_all(source.dtype(), "copy", [&](auto source_tag) {
       using Target = typename decltype(target_tag)::type;

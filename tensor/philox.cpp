@@ -41,6 +41,7 @@ double RandomSequence::gamma(double shape) {
 
 double RandomSequence::beta(double a, double b) {
   const double x = gamma(a), y = gamma(b);
+  if (x + y == 0) return chance(a / (a + b)) ? 1 : 0;  // both too small for a double: the result is all but 0 or 1
   return x / (x + y);
 }
 

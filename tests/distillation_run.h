@@ -21,12 +21,12 @@ struct Notes : TrainObserver {
   }
 };
 
-class DistillationRun : public testing::Test {
+class DistillationRun : public ::testing::Test {
  protected:
   void SetUp() override {
     folder_ = std::filesystem::temp_directory_path() /
               fmt::format("vitrine-distillation-{}-{}", ::getpid(),
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
+                          ::testing::UnitTest::GetInstance()->current_test_info()->name());
     std::filesystem::create_directories(folder_);
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }

@@ -115,7 +115,7 @@ TEST(Mixing, CutMixBoxHasTheSidesOfTheFirstLambda) {
     const MixingDraw draw = draw_mixing(mixing, 60, 90, random);
     again.uniform();  // whether to mix at all
     const double side = std::sqrt(1 - again.beta(1, 1));
-    const int rows = static_cast<int>(60 * side) / 2 * 2, columns = static_cast<int>(90 * side) / 2 * 2;
+    const int rows = static_cast<int>(60 * side), columns = static_cast<int>(90 * side);
     EXPECT_LE(draw.bottom - draw.top, rows);
     EXPECT_LE(draw.right - draw.left, columns);
     if (draw.top == 0 || draw.left == 0 || draw.bottom == 60 || draw.right == 90) continue;  // clipped

@@ -1,8 +1,11 @@
 // Modules as lists of fields: names, counts, state dicts, copies; and that no list forgets a member.
 #include <gtest/gtest.h>
 
+#include "models/deit.h"
 #include "models/hybrid.h"
 #include "models/regnet.h"
+#include "models/resnet.h"
+#include "models/swin.h"
 #include "models/vit.h"
 #include "nn/image_layers.h"
 #include "nn/layers.h"
@@ -56,10 +59,12 @@ struct Forgetful {
 
 template <class M>
 class Fields : public testing::Test {};
-using AllModules =
-    testing::Types<Linear, LayerNorm, Dropout, DropPath, MultiHeadAttention, Mlp, PatchConvolution, PatchEmbed,
-                   TransformerBlock, TanhLayer, VisionTransformer, Conv2d, BatchNorm2d, GroupNorm, MaxPool2d, StdConv2d,
-                   ConvNorm, SqueezeExcitation, RegNetBlock, HybridShortcut, HybridBlock, HybridStage, HybridBackbone>;
+using AllModules = testing::Types<Linear, LayerNorm, Dropout, DropPath, MultiHeadAttention, Mlp, PatchConvolution,
+                                  PatchEmbed, TransformerBlock, TanhLayer, VisionTransformer, Conv2d, BatchNorm2d,
+                                  GroupNorm, MaxPool2d, StdConv2d, ConvNorm, SqueezeExcitation, RegNetBlock, RegNet,
+                                  HybridShortcut, HybridBlock, HybridStage, HybridBackbone, HybridVisionTransformer,
+                                  DistilledVisionTransformer, WindowAttention, SwinBlock, PatchMerging, SwinStage,
+                                  SwinPatchEmbed, SwinHead, SwinTransformer, ResNetShortcut, ResNetBlock, ResNet>;
 TYPED_TEST_SUITE(Fields, AllModules);
 
 TYPED_TEST(Fields, ListEveryMember) { EXPECT_EQ(listed_count<TypeParam>(), member_count<TypeParam>()); }

@@ -116,7 +116,7 @@ PublishedByName vits() {
                           .crop = 0.9,
                           .least_area = 0.05};
   Published tuned = scratch;
-  tuned.optimizer = "sgd";
+  tuned.optimizer = "momentum";
   tuned.rate = 0.01;
   tuned.warmup_steps = 500;
   tuned.batch = 512;

@@ -24,7 +24,7 @@ Column make_column(const Recipe& recipe, const TrainTransform& transform, const 
   Column column;
   column.batch.images = empty({count, 3, side, side});
   column.batch.labels = empty({count}, DType::i64);
-  column.batch.number = number;
+  column.batch.epoch = number;
   for (std::int64_t i = 0; i < count; ++i) {
     RandomSequence random(recipe.seed, Purpose::augmentation, static_cast<std::uint64_t>(number << 32 | i));
     TransformRecord record;
@@ -40,6 +40,7 @@ Column make_column(const Recipe& recipe, const TrainTransform& transform, const 
 void mix_column(Mixing mixing, std::uint64_t seed, Column& column) {
   const auto count = static_cast<std::int64_t>(column.phrases.size());
   mixing.smoothing = 0;
+  mixing.off_epoch = 0;
   apply_mixing(mixing, count, seed, column.batch);
   const std::vector<float> shares = column.batch.targets.to_vector<float>();
   for (std::int64_t i = 0; i < count; ++i) {

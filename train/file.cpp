@@ -127,6 +127,7 @@ std::string read_text(const std::filesystem::path& path, std::uint64_t max_bytes
   const FileDescriptor file = open_for_reading(path);
   struct stat status {};
   ::fstat(file.get(), &status);
+  VT_CHECK(S_ISREG(status.st_mode), "{}: is no ordinary file, expected one: a pipe has no size", path.string());
   const auto size = static_cast<std::uint64_t>(status.st_size);
   VT_CHECK(size <= max_bytes, "{}: has {} bytes, expected at most {}", path.string(), size, max_bytes);
   std::string text(size, '\0');

@@ -134,7 +134,8 @@ Fields model_fields() {
 
 Fields optimizer_fields() {
   return {
-      {"opt", &Recipe::opt, one_of({"adamw", "sgd"}), "optimiser"},
+      {"opt", &Recipe::opt, one_of({"adamw", "sgd", "momentum"}),
+       "optimiser; as in timm, sgd is with Nesterov's momentum, momentum is without"},
       {"opt-eps", &Recipe::opt_eps, above_zero(), "epsilon of AdamW"},
       {"opt-betas", &Recipe::opt_betas,
        list_of({2}, "two numbers from 0 to below 1", [](double x) { return x >= 0 && x < 1; }), "betas of AdamW"},
@@ -142,7 +143,8 @@ Fields optimizer_fields() {
       {"weight-decay", &Recipe::weight_decay, at_least(0), "for parameters of two dimensions and more"},
       {"clip-grad", &Recipe::clip_grad, at_least(0), "largest norm of the gradient; 0 = no limit"},
       {"bce-loss", &Recipe::bce_loss, yes_or_no(), "binary cross-entropy for each class instead of softmax"},
-      {"model-ema", &Recipe::model_ema, yes_or_no(), "keeps and evaluates a moving average of the weights"},
+      {"model-ema", &Recipe::model_ema, yes_or_no(),
+       "keeps and evaluates a moving average of the weights; running statistics are those of the model"},
       {"model-ema-decay", &Recipe::model_ema_decay, probability(), "of the average, per update"},
   };
 }
@@ -156,7 +158,7 @@ Fields distillation_fields() {
       {"kd-token-distill-type", &Recipe::kd_token_distill_type, one_of({"soft", "hard"}), "what the token learns"},
       {"kd-temperature", &Recipe::kd_temperature, above_zero(), "of soft distillation; DeiT: 3"},
       {"distill-loss-weight", &Recipe::distill_loss_weight, probability(),
-       "share of distillation in the loss; DeiT: 0.5 hard, 0.1 soft"},
+       "share of distillation in the loss, the labels have the rest; DeiT: 0.5 hard, 0.1 soft"},
   };
 }
 
@@ -173,7 +175,8 @@ Fields rate_fields() {
        "learning rate of each block relative to the next deeper one (0.65 to 0.75 in fine-tuning)"},
       {"sched", &Recipe::sched, one_of({"cosine", "linear", "constant"}), "decay of the learning rate"},
       {"sched-on-updates", &Recipe::sched_on_updates, yes_or_no(), "a new rate for every update, not every epoch"},
-      {"warmup-prefix", &Recipe::warmup_prefix, yes_or_no(), "the decay counts from the end of the warm-up"},
+      {"warmup-prefix", &Recipe::warmup_prefix, yes_or_no(),
+       "the decay takes the epochs after the warm-up (timm would add them)"},
       {"warmup-lr", &Recipe::warmup_lr, at_least(0), "rate at the start of the warm-up"},
       {"min-lr", &Recipe::min_lr, at_least(0), "rate at the end"},
       {"epochs", &Recipe::epochs, whole(1), "passes over the data"},

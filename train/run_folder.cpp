@@ -64,7 +64,12 @@ RunFolder RunFolder::create(const Recipe& recipe, std::int64_t image_size) {
 }
 
 RunFolder RunFolder::open(const fs::path& checkpoint) {
-  return RunFolder(checkpoint.has_parent_path() ? checkpoint.parent_path() : fs::path("."));
+  RunFolder folder(checkpoint.has_parent_path() ? checkpoint.parent_path() : fs::path("."));
+  for (const auto& entry : fs::directory_iterator(folder.path_)) {  // what a run that was killed had half written
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(".") && name.ends_with(".partial")) fs::remove(entry.path());
+  }
+  return folder;
 }
 
 void RunFolder::write_recipe(const Recipe& recipe) const {
@@ -88,6 +93,12 @@ void RunFolder::save_epoch(const Checkpoint& checkpoint, std::int64_t epoch, boo
   if (is_best) link_atomically(last(), best());
   if (keep > 0) link_atomically(last(), path_ / fmt::format("checkpoint-{}.safetensors", epoch));
   auto numbered = numbered_checkpoints(path_);
+  // Of a run that was resumed at an earlier point: they are of another course.
+  while (!numbered.empty() && numbered.rbegin()->first > epoch) {
+    std::error_code ignored;
+    fs::remove(numbered.rbegin()->second, ignored);
+    numbered.erase(std::prev(numbered.end()));
+  }
   while (static_cast<std::int64_t>(numbered.size()) > keep) {
     std::error_code ignored;  // a checkpoint too many is no reason to end a run
     fs::remove(numbered.begin()->second, ignored);

@@ -172,8 +172,10 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
   auto groups = weight_decay_groups(model.parameters(), recipe.weight_decay, model.info().no_decay);
   if (recipe.head_lr || recipe.layer_decay) groups = split_by_rate(recipe, model, groups);
   const double rate = peak_learning_rate(recipe).value;
-  if (recipe.opt == "sgd") {
-    return std::make_unique<Sgd>(std::move(groups), SgdOptions{.learning_rate = rate, .momentum = recipe.momentum});
+  if (recipe.opt != "adamw") {
+    return std::make_unique<Sgd>(
+        std::move(groups),
+        SgdOptions{.learning_rate = rate, .momentum = recipe.momentum, .nesterov = recipe.opt == "sgd"});
   }
   return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.learning_rate = rate,
                                                                  .beta1 = recipe.opt_betas[0],

@@ -68,7 +68,7 @@ bool Trainer::train_epoch() {
 void Trainer::update_weights() {
   const std::int64_t batches = train_batches_.source->batches_per_epoch();
   const std::int64_t parts = std::min(recipe_.grad_accum_steps, batches - state_.batch);
-  const double learning_rate = schedule_.at(recipe_.sched_on_updates ? state_.step : state_.epoch);
+  const double learning_rate = learning_rate_of(state_.step, state_.epoch);
   const WeightUpdate::Result update = (*weight_update_)(*train_batches_.source, parts, learning_rate, state_.generator);
   UpdateResult result{ReadBack(update.numbers), state_.batch, update.images};
   settle();
@@ -99,6 +99,10 @@ void Trainer::settle() {
   if (!distillation_) return;
   for (std::size_t i = 0; i < agreement_.size(); ++i) agreement_[i] += numbers[4 + i];
   taught_images_ += result.images;
+}
+
+double Trainer::learning_rate_of(std::int64_t step, std::int64_t epoch) const {
+  return schedule_.at(recipe_.sched_on_updates ? step : epoch);
 }
 
 bool Trainer::must_stop() const {
@@ -191,8 +195,19 @@ void Trainer::load_first_weights() {
         recipe_.pos_embed_interpolation == "bilinear" ? PositionFilter::bilinear : PositionFilter::bicubic;
     const WeightLoad load = load_weights(*model_, read_weights(path), {.strict = strict, .position_filter = filter});
     for (const std::string& note : load.notes) observer_.note(fmt::format("{}: {}", path, note));
+    prepare_images_as_for(path);
   } catch (const Error& error) {
     throw Error(fmt::format("{}: {}: {}", strict ? "--initial-checkpoint" : "--pretrained-path", path, error.what()));
+  }
+}
+
+/// Unless the recipe says otherwise. It becomes part of the recipe, for the folder may be gone when the run is resumed.
+void Trainer::prepare_images_as_for(const std::string& weights) {
+  const PretrainedConfig own = model_->pretrained_config(), theirs = preprocessing_of_weights(weights, own);
+  if (recipe_.mean.empty() && theirs.mean != own.mean) recipe_.mean.assign(theirs.mean.begin(), theirs.mean.end());
+  if (recipe_.std.empty() && theirs.std != own.std) recipe_.std.assign(theirs.std.begin(), theirs.std.end());
+  if (recipe_.interpolation.empty() && theirs.interpolation != own.interpolation) {
+    recipe_.interpolation = theirs.interpolation;
   }
 }
 
@@ -208,6 +223,7 @@ void Trainer::start_or_resume() {
     folder_ = RunFolder::open(file);
     observer_.note(fmt::format("resumed: epoch {}, batch {}, update {} of {}", state_.epoch, state_.batch, state_.step,
                                file.string()));
+    recipe_.resume.clear();  // whoever starts args.yaml wants a run of their own
   }
   folder_->write_recipe(recipe_);
   folder_->write_summary(state_.history);
@@ -226,6 +242,8 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   optimizer_->load_state(checkpoint.optimizer);
   state_ = checkpoint.run;
   seconds_before_ = state_.seconds;
+  if (state_.batch > 0)
+    optimizer_->set_learning_rate(learning_rate_of(state_.step - 1, state_.epoch));  // of the last update
   VT_CHECK(state_.batch <= train_batches_.source->batches_per_epoch(),
            "--resume: {}: stopped at batch {} of an epoch, which now has {}", recipe_.resume, state_.batch,
            train_batches_.source->batches_per_epoch());
@@ -308,9 +326,12 @@ void Trainer::report_distillation() {
 }
 
 void Trainer::report_bad_samples() {
-  const auto bad = train_batches_.source->bad_samples();
-  for (; bad_samples_reported_ < bad.size(); ++bad_samples_reported_) {
-    observer_.note(fmt::format("warning: replaced an unreadable image: {}", bad[bad_samples_reported_]));
+  for (const Batches* batches : {&train_batches_, &val_batches_}) {
+    for (const std::string& bad : batches->source->bad_samples()) {
+      if (bad_samples_reported_.insert(bad).second) {
+        observer_.note(fmt::format("warning: replaced an unreadable image: {}", bad));
+      }
+    }
   }
 }
 

@@ -11,6 +11,8 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
+#include <string>
 
 #include "models/registry.h"
 #include "optim/average.h"
@@ -44,6 +46,7 @@ class Trainer {
  private:
   void build_model();
   void load_first_weights();
+  void prepare_images_as_for(const std::string& weights);
   void start_or_resume();
   void describe() const;
 
@@ -55,6 +58,7 @@ class Trainer {
 
   bool train_epoch();
   void update_weights();
+  double learning_rate_of(std::int64_t step, std::int64_t epoch) const;
   void settle();
   bool must_stop() const;
   bool finish_epoch();
@@ -91,7 +95,7 @@ class Trainer {
   std::int64_t images_trained_ = 0;
   std::array<double, 3> agreement_ = {};  // counts of Distillation::agreement since the last report
   std::int64_t taught_images_ = 0;        // of so many images
-  std::size_t bad_samples_reported_ = 0;
+  std::set<std::string> bad_samples_reported_;
 };
 
 }  // namespace vitrine

@@ -184,6 +184,14 @@ LoadedModel model_of(const fs::path& folder) {
 
 }  // namespace
 
+PretrainedConfig preprocessing_of_weights(const fs::path& path, const PretrainedConfig& fallback) {
+  const fs::path folder = fs::is_directory(path) ? path : path.parent_path();
+  if (!fs::exists(folder / "config.json")) return fallback;
+  const ConfigFile config(folder / "config.json");
+  return config.has("architecture") ? read_preprocessing(config, fallback)
+                                    : read_huggingface_preprocessing(folder, fallback);
+}
+
 LoadedModel load_model(const fs::path& path) {
   VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
   LoadedModel loaded = model_of(fs::is_directory(path) ? path : path.parent_path());

@@ -28,6 +28,10 @@ std::string to_config_json(const Model& model, const PretrainedConfig& preproces
 void save_weights(const std::filesystem::path& folder, const Model& model, const PretrainedConfig& preprocessing,
                   const std::vector<std::string>& label_names);
 
+/// How the folder of the weights at `path` (or of a file there) says that images are prepared; what it leaves open, and all where
+/// it has no config.json, is `fallback`.
+PretrainedConfig preprocessing_of_weights(const std::filesystem::path& path, const PretrainedConfig& fallback);
+
 struct LoadedModel {
   Model model;
   PretrainedConfig preprocessing;

@@ -118,5 +118,6 @@ inline std::uint32_t pack_bf16(float low, float high) {
 }
 
 inline float exp2_approx(float x) { return std::exp2(x); }
+inline float reciprocal_approx(float x) { return 1 / x; }
 
 }  // namespace vitrine
