@@ -199,6 +199,13 @@ Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double
 
 namespace {
 
+/// target log p; a target of 0 does not ask for p, which may be 0 where a class is masked by -inf.
+template <class C, class T>
+VT_HD C weighted(T target, C log_p) {
+  const C t = static_cast<C>(target);
+  return t == 0 ? C(0) : t * log_p;
+}
+
 template <class T, class C = Compute<T>>
 void soft_cross_entropy_cpu(const T* logits, const T* targets, LogSumExp<C>* rows, C* losses, std::int64_t B,
                             std::int64_t K) {
@@ -207,8 +214,7 @@ void soft_cross_entropy_cpu(const T* logits, const T* targets, LogSumExp<C>* row
       const T *x = logits + b * K, *t = targets + b * K;
       const LogSumExp<C> row = log_sum_exp_row(x, K);
       rows[b] = row;
-      losses[b] =
-          -lane_sum<C>(K, [&](auto i) { return static_cast<C>(t[i]) * row.log_probability(static_cast<C>(x[i])); });
+      losses[b] = -lane_sum<C>(K, [&](auto i) { return weighted(t[i], row.log_probability(static_cast<C>(x[i]))); });
     }
   });
 }
@@ -242,8 +248,8 @@ __global__ void soft_cross_entropy_kernel(const T* logits, const T* targets, Log
   for_each_row_of_grid(B, [&](std::int64_t b) {
     const T *x = logits + b * K, *t = targets + b * K;
     const LogSumExp<C> row = warp_log_sum_exp(x, K);
-    const C sum = warp_sum<C>(
-        K, [&](std::int64_t i) { return static_cast<C>(t[i]) * row.log_probability(static_cast<C>(x[i])); });
+    const C sum =
+        warp_sum<C>(K, [&](std::int64_t i) { return weighted(t[i], row.log_probability(static_cast<C>(x[i]))); });
     if (threadIdx.x != 0) return;
     rows[b] = row;
     losses[b] = -sum;
@@ -337,7 +343,7 @@ namespace {
 struct BinaryLoss {
   template <class C>
   VT_HD C operator()(C x, C t) const {
-    return (x > 0 ? x : C(0)) - x * t + math::log1p(math::exp(x > 0 ? -x : x));
+    return (x > 0 ? x : C(0)) - (t == 0 ? C(0) : x * t) + math::log1p(math::exp(x > 0 ? -x : x));
   }
 };
 

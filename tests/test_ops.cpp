@@ -1,7 +1,9 @@
 // Runs every row of the op table through every driver, and checks that no op of ops.h lacks a row.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
+#include <limits>
 #include <regex>
 #include <set>
 
@@ -81,6 +83,22 @@ TEST(OpTableCompleteness, EveryPublicOpHasOneRow) {
   EXPECT_GT(declared.size(), 50u);
   for (const OpRow& row : op_table()) EXPECT_TRUE(rows.insert(row.op).second) << "two rows for " << row.op;
   EXPECT_EQ(declared, rows);
+}
+
+// A class can be masked by a logit of -infinity.
+TEST(SoftCrossEntropy, AMaskedClassCostsNothing) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  std::vector<Device> devices{cpu};
+  if (cuda_device_count() > 0) devices.push_back(cuda());
+  for (const Device device : devices) {
+    const Tensor logits = to_device(from_values<double>({1, -infinity, 2}, {1, 3}), device);
+    const Tensor targets = to_device(from_values<double>({0.25, 0, 0.75}, {1, 3}), device);
+    const double expected = std::log(std::exp(1) + std::exp(2)) - 0.25 * 1 - 0.75 * 2;
+    EXPECT_NEAR(soft_cross_entropy(logits, targets).item(), expected, 1e-14);
+    const Tensor none = to_device(zeros({1, 3}, DType::f64), device);
+    EXPECT_NEAR(binary_cross_entropy(logits, none).item(), (std::log1p(std::exp(1)) + std::log1p(std::exp(2))) / 3,
+                1e-14);
+  }
 }
 
 }  // namespace
