@@ -115,6 +115,12 @@ TEST(WeightExchange, WhatNoModelHasIsAnError) {
            {R"({"model_type": "deit", "architectures": ["DeiTForImageClassification"]})",
             "architectures: is DeiTForImageClassification, expected DeiTForImageClassificationWithTeacher"},
            {R"({"model_type": "resnet", "hidden_sizes": [8, 16, 32, 64]})", "hidden_sizes: are of another network"},
+           {R"({"architecture": "vit_tiny_patch4_32", "num_classes": -7})",
+            "config.json: num_classes: is -7, expected 0"},
+           {R"({"architecture": "vit_tiny_patch4_32", "num_classes": 1e30})",
+            "num_classes is 1e+30, which has the wrong"},
+           {R"({"architecture": "vit_tiny_patch4_32", "model_args": {"embed_dim": -12}})",
+            "config.json: architecture: vit: dim -12 is not a multiple of heads 3"},
            {R"({})", "architecture: is missing"}}) {
     write_text(folder / "config.json", config);
     const std::string text = error_of([&] { load_model(folder.path()); });

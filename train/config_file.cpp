@@ -45,6 +45,9 @@ T ConfigFile::get(const std::string& key, T fallback) const {
   const Json* found = find(content_->json, key);
   if (!found) return fallback;
   try {
+    // nlohmann's library would cut off a fraction, and what no integer can hold.
+    if (std::is_same_v<T, std::int64_t> && !found->is_number_integer())
+      throw nlohmann::json::type_error::create(302, "", found);
     return found->get<T>();
   } catch (const nlohmann::json::exception&) {
     throw Error(fmt::format("{}: {} is {}, which has the wrong type", path_.string(), key, found->dump()));

@@ -160,11 +160,19 @@ namespace {
 /// What timm's config.json says of the model.
 Model model_of_timm(const ConfigFile& config) {
   ModelOptions options;
-  if (const auto classes = config.get<std::int64_t>("num_classes", -1); classes >= 0) options.num_classes = classes;
+  if (config.has("num_classes")) {
+    options.num_classes = config.get<std::int64_t>("num_classes", 0);
+    VT_CHECK(*options.num_classes >= 0, "{}: is {}, expected 0 or more", config.where("num_classes"),
+             *options.num_classes);
+  }
   for (const auto& [key, text] : config.members("model_args")) {
     set_model_option(options, key, text, config.where("model_args"));
   }
-  return create_model(config.get<std::string>("architecture", ""), options);
+  try {
+    return create_model(config.get<std::string>("architecture", ""), options);
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", config.where("architecture"), error.what()));
+  }
 }
 
 LoadedModel model_of(const fs::path& folder) {
