@@ -16,8 +16,8 @@ namespace vitrine {
 
 struct WeightLoadOptions {
   /// Strict: every name and shape must fit, else nothing is changed; layouts are converted, sizes never. Otherwise
-  /// position embeddings and bias tables are resized, a head for another number of classes is left out, and what else
-  /// does not fit stays as it was.
+  /// position embeddings, bias tables and patch embeddings are resized, a head for another number of classes is left
+  /// out, and what else does not fit stays as it was.
   bool strict = true;
   PositionFilter position_filter = PositionFilter::bicubic;
 };

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <array>
 
 #include "models/load_weights.h"
 #include "nn/layers.h"
@@ -39,7 +39,7 @@ TEST(ResizePatches, AsTimm) {
   EXPECT_EQ(compared + 4, file.size());  // four kernels, and what became of them
 }
 
-Tensor random(const Shape& shape, std::uint64_t stream) {
+Tensor random_tensor(const Shape& shape, std::uint64_t stream) {
   Tensor x = empty(shape, DType::f64);
   fill_normal(x, 0, 1, {5, Purpose::test, stream});
   return x;
@@ -52,7 +52,7 @@ TEST(ResizePatches, AnEnlargedPatchGivesTheSameToken) {
     const PatchConvolution small = PatchConvolution::make(channels, from, 6, init);
     PatchConvolution large = small;
     large.weight = Parameter(resize_patch_kernel(small.weight, to, to));
-    const Tensor patches = random({5, channels, from, from}, 1);  // every image is one patch
+    const Tensor patches = random_tensor({5, channels, from, from}, 1);  // every image is one patch
     const Tensor enlarged = interpolate(patches, to, to, InterpolationMode::bicubic, true);
     const double error = relative_error(large(enlarged), small(patches));
     EXPECT_TRUE(error <= 1e-10) << from << " to " << to << ": " << error;
@@ -62,7 +62,7 @@ TEST(ResizePatches, AnEnlargedPatchGivesTheSameToken) {
 // For smaller patches B^T w' is the nearest to w that any w' gives: what is left is orthogonal to all that B^T gives,
 // B (B^T w' - w) = 0, where B w is a resize of w.
 TEST(ResizePatches, AShrunkKernelIsTheNearest) {
-  const Tensor kernel = random({4, 3, 16, 16}, 2);
+  const Tensor kernel = random_tensor({4, 3, 16, 16}, 2);
   const auto resize = [](const Tensor& x) { return interpolate(x, 8, 8, InterpolationMode::bicubic, true); };
   Parameter image(zeros({4, 3, 16, 16}, DType::f64));
   Tape tape;
