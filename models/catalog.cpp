@@ -101,7 +101,7 @@ void add_swins(Catalog& entries) {
 void add_resnets(Catalog& entries) {
   const auto add = [&](const char* name, ResNetConfig config) {
     PretrainedConfig pretrained = imagenet(config.image);
-    pretrained.interpolation = config.bottleneck ? "bicubic" : "bilinear";
+    if (config.image == 224) pretrained.crop_pct = 0.95;
     pretrained.first_conv = "conv1";
     pretrained.classifier = {"fc"};
     entries[name] = {config, pretrained};

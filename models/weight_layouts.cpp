@@ -194,7 +194,11 @@ TranslatedWeights to_our_layout(const StateDict& weights) {
 
 std::string TranslatedWeights::description() const { return table ? table->description : "timm"; }
 
-WeightLayout TranslatedWeights::layout() const { return table ? table->layout : WeightLayout::timm; }
+WeightLayout TranslatedWeights::layout() const {
+  const std::string library = description();  // older forms of a library's names are its own, too
+  if (library.starts_with("torchvision's ")) return WeightLayout::torchvision;
+  return library.starts_with("Hugging Face's ") ? WeightLayout::huggingface : WeightLayout::timm;
+}
 
 std::vector<std::string> TranslatedWeights::names_of(const std::string& ours) const {
   auto found = table ? find_row(*table, &NameRow::ours, ours) : std::nullopt;

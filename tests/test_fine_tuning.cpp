@@ -72,7 +72,7 @@ TEST(LearningRateScales, FallFromTheHeadToThePatches) {
 // The first step of AdamW without weight decay moves every number by the learning rate, whatever its gradient is.
 TEST(LearningRateScales, AreWhatTheOptimizerSteps) {
   const Model model = create_model("vit_tiny_patch4_32", {.patch_size = 16, .embed_dim = 12, .depth = 2});
-  const StateDict before = state_dict(model.deep_copy().parameters());
+  const StateDict before = model.deep_copy().state_dict();
   const Recipe recipe = parse_recipe("weight-decay: 0\nlr: 1e-2\nhead-lr: 3e-2\nlayer-decay: 0.5\n", "test");
   const auto optimizer = make_optimizer(recipe, model);
   Tensor images = empty({2, 3, 32, 32}, DType::f32);
