@@ -81,6 +81,18 @@ printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAA
 [[ $(grep -c '%  ' predictions) == 3 ]] || fail "predict: $(cat predictions)"
 refuse 1 "none.png" predict --checkpoint runs/whole none.png
 
+# ---- What would go wrong without a word ----
+names=$(sed -n 's/.*"label_names": *\[\(.*\)\].*/\1/p' <<<"$(tr -d '\n' <runs/whole/config.json)" | tr -d '" ')
+second=$(cut -d, -f2 <<<"$names")
+mkdir -p "few/test/$second" "few/test/$(cut -d, -f3 <<<"$names")"
+for class in few/test/*; do cp grey.png "$class"; done
+refuse 1 "in the data, expected $(cut -d, -f1 <<<"$names"): the data lacks classes" eval --checkpoint runs/whole --dataset folder --data-dir few
+refuse 2 "--img-size: needs --model" eval --checkpoint runs/whole --img-size 64
+mkfifo recipe.pipe
+echo 'bogus: 1' >recipe.pipe &
+refuse 2 "recipe.pipe: is no ordinary file" train -c recipe.pipe
+(export WORLD_SIZE=2; refuse 1 "WORLD_SIZE is 2, expected 1" train "${small[@]}")
+
 # ---- Weights under other names ----
 "$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"
 grep -qa vit.encoder.layer.0.attention.attention.query.weight converted/model.safetensors || fail "convert: the names"
@@ -142,7 +154,7 @@ for signal in INT TERM; do
   grep -q "go on with: vitrine train --resume runs/$signal\$" "$signal.log" || fail "SIG$signal: $last"
 done
 "$vitrine" train "${small[@]}" --experiment parts --max-steps 3 >/dev/null
-"$vitrine" train --resume runs/parts --max-steps 0 >log
+"$vitrine" train --resume runs/parts >log
 grep -q '^resumed: epoch 0, batch 3, update 3 of runs/parts/last.safetensors' log || fail "resume: $(cat log)"
 cmp runs/whole/model.safetensors runs/parts/model.safetensors || fail "the resumed run ended with other weights"
 
