@@ -22,9 +22,9 @@ class Buffers {
  public:
   void copy(void* target, const void* source, std::size_t bytes) {
     // A graph would read the buffer again when it is replayed; by then it holds something else.
-    cudaStreamCaptureStatus status{};
-    CUDA_CHECK(cudaStreamIsCapturing(current_stream(), &status));
-    VT_CHECK(status == cudaStreamCaptureStatusNone,
+    cudaStreamCaptureStatus capture{};
+    CUDA_CHECK(cudaStreamIsCapturing(current_stream(), &capture));
+    VT_CHECK(capture == cudaStreamCaptureStatusNone,
              "copy to the GPU: {} bytes of host memory cannot become part of a recorded graph", bytes);
     const std::lock_guard lock(mutex_);
     Buffer buffer = take(bytes);
