@@ -126,6 +126,19 @@ TEST(Mixing, CutMixBoxHasTheSidesOfTheFirstLambda) {
   EXPECT_GE(whole, 20);
 }
 
+// Two gamma numbers may both be too small for a double.
+TEST(Mixing, ATinyAlphaGivesNumbers) {
+  const Mixing mixing{.mixup_alpha = 1e-3, .cutmix_alpha = 0};
+  int ones = 0;
+  for (std::uint64_t stream = 0; stream < 400; ++stream) {
+    RandomSequence random(1, Purpose::test, stream);
+    const double lambda = draw_mixing(mixing, 32, 32, random).lambda;
+    EXPECT_TRUE(lambda >= 0 && lambda <= 1) << lambda;
+    ones += lambda > 0.5;
+  }
+  EXPECT_TRUE(ones > 150 && ones < 250) << ones;
+}
+
 TEST(Mixing, DrawsFollowTheProbabilities) {
   const Mixing mixing{.probability = 0.6, .switch_probability = 0.25};
   RandomSequence random(4, Purpose::test);
