@@ -150,9 +150,8 @@ TEST_F(Modes, CudaTrainsLikeTheCpu) {
 TEST_F(Modes, SwinTrainsOnCudaLikeOnTheCpu) {
   if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
   model_ =
-      "model: swin_tiny_patch2_window4_32\nmodel-kwargs: {patch_size: 4, window_size: 2, embed_dim: 8, depths: "
-      "\"2,1\", "
-      "num_heads: \"1,2\", position: both}\n";
+      "model: swin_tiny_patch2_window4_32\nmodel-kwargs: {patch_size: 8, window_size: 2, embed_dim: 8, depths: \"2\", "
+      "num_heads: \"1\", position: both}\n";
   const Listener on_cuda = losses("device: cuda\n");
   expect_close(on_cuda, losses(""), 1e-4, 1);
   const Listener without_graph = losses("device: cuda\ncuda-graph: false\n");
