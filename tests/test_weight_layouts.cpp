@@ -355,7 +355,7 @@ TEST(WeightLayouts, WhatALayoutCannotSayIsAnError) {
   EXPECT_TRUE(contains(error_of([] {
                          to_layout({{"a", ones({1})}}, WeightLayout::torchvision);
                        }),
-                       "expected ViT, DeiT, Swin or ResNet"));
+                       "expected ViT, DeiT, Swin, ResNet or RegNet"));
   EXPECT_THROW(weight_layout_from_name("keras"), Error);
   // Names of no known layout are left as they are, for the model to judge.
   EXPECT_EQ(to_our_layout({{"stem.conv.weight", ones({1})}, {"head.fc.weight", ones({1})}}).state.size(), 2u);
