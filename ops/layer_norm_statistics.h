@@ -70,8 +70,8 @@ struct Backward {
 /// Rows per chunk on the CPU, where a chunk is a task: about 2^14 elements.
 inline std::int64_t rows_per_chunk(std::int64_t D) { return std::clamp<std::int64_t>((1 << 14) / D, 1, 256); }
 
-/// Rows per chunk on a GPU, where a chunk is a block: about as many chunks as run at once, which leave little to add up. The wider a
-/// row, the more registers a block has; the numbers are for 132 multiprocessors, but the same on every GPU, as are the sums.
+/// Rows per chunk on a GPU, where a chunk is a block: about as many chunks as run at once, which leave little to add up. The wider
+/// a row, the more registers a block has; the numbers are for 132 multiprocessors, but the same on every GPU, as are the sums.
 inline std::int64_t rows_per_chunk_cuda(std::int64_t rows, std::int64_t D) {
   const std::int64_t packs = (D + 255) / 256;  // of 16 bytes of bf16 for each lane of a warp
   const std::int64_t chunks = packs <= 1 ? 768 : packs == 2 ? 512 : packs == 3 ? 384 : 256;
