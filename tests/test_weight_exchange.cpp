@@ -102,6 +102,21 @@ TEST(WeightExchange, ADistilledModelHasTwoClassifiersInItsConfig) {
   EXPECT_EQ(classifier_of("deit_tiny_patch4_32"), "head");
 }
 
+// model_args of timm's own config.json files.
+TEST(WeightExchange, FoldersOfTimmAreObeyed) {
+  const TemporaryFolder folder;
+  const Model model = create_model("vit_tiny_patch4_32", {.num_classes = 3, .img_size = 16, .depth = 1});
+  write_safetensors(folder / "model.safetensors", model.state_dict());
+  write_text(folder / "config.json", R"({"architecture": "vit_tiny_patch4_32", "num_classes": 3,
+    "model_args": {"img_size": [16, 16], "in_chans": 3, "num_classes": 3, "depth": 1}})");
+  expect_same_logits(load_model(folder.path()), model, 16);
+  for (const char* args : {R"({"img_size": [16, 8]})", R"({"in_chans": 1})"}) {
+    write_text(folder / "config.json",
+               fmt::format(R"({{"architecture": "vit_tiny_patch4_32", "model_args": {}}})", args));
+    EXPECT_TRUE(contains(error_of([&] { load_model(folder.path()); }), "config.json: model_args")) << args;
+  }
+}
+
 TEST(WeightExchange, WhatNoModelHasIsAnError) {
   const TemporaryFolder folder;
   for (const auto& [config, message] : std::initializer_list<std::pair<const char*, const char*>>{

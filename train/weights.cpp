@@ -157,6 +157,13 @@ StateDict read_weights(const fs::path& path) {
 
 namespace {
 
+/// "[384, 384]" as "384": timm writes both sides of an image, ours are square.
+std::string one_side(const std::string& text) {
+  Numbers sides;
+  const bool two = text.starts_with("[") && parse(text, sides) && sides.values.size() == 2;
+  return two && sides.values[0] == sides.values[1] ? std::to_string(sides.values[0]) : text;
+}
+
 /// What timm's config.json says of the model.
 Model model_of_timm(const ConfigFile& config) {
   ModelOptions options;
@@ -166,7 +173,9 @@ Model model_of_timm(const ConfigFile& config) {
              *options.num_classes);
   }
   for (const auto& [key, text] : config.members("model_args")) {
-    set_model_option(options, key, text, config.where("model_args"));
+    if (key == "num_classes") continue;  // as above
+    if (key == "in_chans" && text == "3") continue;
+    set_model_option(options, key, key == "img_size" ? one_side(text) : text, config.where("model_args"));
   }
   try {
     return create_model(config.get<std::string>("architecture", ""), options);
