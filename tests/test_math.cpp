@@ -7,6 +7,9 @@
 #include <limits>
 
 #include "ops/math.h"
+#if defined(VT_HOST_CUDA)
+#include "ops/gelu_bf16.h"  // device code, which only nvcc and this layer compile
+#endif
 
 namespace vitrine {
 namespace {
@@ -184,6 +187,19 @@ TEST(Math, InfinitiesAndEdgesHaveTheirLimits) {
     EXPECT_EQ(f(0.0f), 0.5f);
   }
 }
+
+#if defined(VT_HOST_CUDA)
+// What a GPU computes where the result becomes bf16: for every bf16 number, well within its rounding (2^-9).
+TEST(Math, GeluForBf16IsExactEnough) {
+  for (std::uint32_t bits = 0; bits < (1u << 16); ++bits) {
+    const float x = std::bit_cast<float>(bits << 16);
+    if (!std::isfinite(x) || std::abs(x) > 13) continue;  // beyond, the tail is below the least normal float
+    const double y = gelu_reference(x), slope = gelu_slope_reference(x);
+    EXPECT_TRUE(std::abs(gelu_for_bf16(x) - y) <= 0x1p-16 * std::abs(y)) << x;
+    EXPECT_TRUE(std::abs(gelu_slope_for_bf16(x) - slope) <= 0x1p-16 * std::abs(slope)) << x;
+  }
+}
+#endif
 
 }  // namespace
 }  // namespace vitrine

@@ -25,14 +25,20 @@ Recipe small_recipe(const fs::path& folder, const std::string& experiment) {
       "test recipe");
 }
 
+/// A run that was stopped after its first update; the recipe that resumes it.
+Recipe stopped_run(const fs::path& folder, TrainObserver& observer) {
+  Recipe recipe = small_recipe(folder, "run");
+  recipe.max_steps = 1;
+  Trainer(recipe, observer).run();
+  recipe.max_steps = 0;
+  recipe.resume = folder / "run";
+  return recipe;
+}
+
 TEST(TrainDetails, AResumedRunsRecipeStartsARunOfItsOwn) {
   const TemporaryFolder folder;
   Notes notes;
-  Recipe recipe = small_recipe(folder.path(), "run");
-  recipe.max_steps = 1;
-  Trainer(recipe, notes).run();
-  recipe.max_steps = 0;
-  recipe.resume = folder / "run";
+  Recipe recipe = stopped_run(folder.path(), notes);
   Trainer(recipe, notes).run();
   EXPECT_TRUE(read_recipe(folder / "run" / "args.yaml").resume.empty());
 }
@@ -40,12 +46,9 @@ TEST(TrainDetails, AResumedRunsRecipeStartsARunOfItsOwn) {
 TEST(TrainDetails, AHalfWrittenFileOfAKilledRunIsRemoved) {
   const TemporaryFolder folder;
   Notes notes;
-  Recipe recipe = small_recipe(folder.path(), "run");
-  recipe.max_steps = 1;
-  Trainer(recipe, notes).run();
+  Recipe recipe = stopped_run(folder.path(), notes);
   const fs::path left = folder / "run" / ".last.safetensors.123.partial";
   std::ofstream(left) << "half";
-  recipe.resume = folder / "run";
   Trainer trainer(recipe, notes);
   EXPECT_FALSE(fs::exists(left));
 }
