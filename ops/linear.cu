@@ -15,12 +15,12 @@ namespace {
 template <class T>
 void linear_cpu(const Tensor& x, const Tensor& weight, const T* bias, Tensor& y) {
   const std::int64_t m = x.size(0), k = x.size(1), n = weight.size(0);
-  const std::int64_t rows = gemm_rows_per_task(m, n, k);
+  const std::int64_t rows = gemm_rows_per_task(m, n, k, x.dtype());
   const MatrixView<T> left{x.data<T>(), k}, right{weight.data<T>(), k, true};
   T* out = y.data<T>();
   parallel_for(m, rows, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; bias && row < end; ++row) std::copy(bias, bias + n, out + row * n);
-    gemm_serial<T>(end - begin, n, k, rows_from(left, begin), right, bias ? T(1) : T(0), out + begin * n, n);
+    gemm_serial<T>(end - begin, n, k, rows_from(left, begin), right, T(bias ? 1 : 0), out + begin * n, n);
   });
 }
 
@@ -76,7 +76,7 @@ bool weight_and_bias_gradient_cuda(const Tensor& dy, const Tensor& x, Tensor& dw
 
 /// x (M, in), weight (out, in) -> (M, out)
 Tensor linear_forward(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
-  if (x.device().is_cpu() && x.dtype() == DType::bf16) {
+  if (x.device().is_cpu() && x.dtype() == DType::bf16 && !has_bf16_products()) {
     const auto to_f32 = [](const Tensor& t) { return cast_data(t, DType::f32); };
     const OptionalTensor bias_f32 = bias ? OptionalTensor(to_f32(*bias)) : std::nullopt;
     return cast_data(linear_forward(to_f32(x), to_f32(weight), bias_f32), DType::bf16);
@@ -96,11 +96,9 @@ Tensor linear_forward(const Tensor& x, const Tensor& weight, const OptionalTenso
     return y;
   }
 #endif
-  if (x.dtype() == DType::f64) {
-    linear_cpu<double>(rows, columns, bias ? std::as_const(added).data<double>() : nullptr, y);
-  } else {
-    linear_cpu<float>(rows, columns, bias ? std::as_const(added).data<float>() : nullptr, y);
-  }
+  dispatch_floating(x.dtype(), "linear", [&]<class T>(TypeTag<T>) {
+    linear_cpu<T>(rows, columns, bias ? std::as_const(added).data<T>() : nullptr, y);
+  });
   return y;
 }
 

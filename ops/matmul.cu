@@ -59,7 +59,7 @@ void matmul_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch)
   const std::int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);
   const Strides a_strides = broadcast_strides(leading_dims(a.shape()), leading_dims(a.strides()), batch);
   const Strides b_strides = broadcast_strides(leading_dims(b.shape()), leading_dims(b.strides()), batch);
-  const std::int64_t rows = gemm_rows_per_task(m, n, k), tasks = chunk_count(m, rows);
+  const std::int64_t rows = gemm_rows_per_task(m, n, k, a.dtype()), tasks = chunk_count(m, rows);
   T* out = y.data<T>();
   parallel_for(element_count(batch) * tasks, 1, [&](std::int64_t task, std::int64_t) {
     const std::int64_t index = task / tasks, row = task % tasks * rows;
@@ -78,21 +78,22 @@ bool splits_the_sum(std::int64_t m, std::int64_t n, std::int64_t k) { return k >
 template <class T>
 void matmul_split_cpu(const Tensor& a, const Tensor& b, Tensor& y) {
   const std::int64_t m = a.size(0), k = a.size(1), n = b.size(1);
+  using C = Compute<T>;
   const std::int64_t parts = chunk_count(k, sum_part);
-  Tensor partial = empty({parts, m, n}, y.dtype());
-  T* partials = partial.data<T>();
+  Tensor partial = empty({parts, m, n}, dtype_of<C>());
+  C* partials = partial.data<C>();
   parallel_for(k, sum_part, [&](std::int64_t begin, std::int64_t end) {
     const auto left = columns_from(view_of<T>(a, 0), begin);
     const auto right = rows_from(view_of<T>(b, 0), begin);
-    gemm_serial<T>(m, n, end - begin, left, right, T(0), partials + begin / sum_part * m * n, n);
+    gemm_serial<T>(m, n, end - begin, left, right, C(0), partials + begin / sum_part * m * n, n);
   });
   T* out = y.data<T>();
   parallel_for(m * n, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    std::copy(partials + begin, partials + end, out + begin);
     for (std::int64_t part = 1; part < parts; ++part) {
-      const T* addend = partials + part * m * n;
-      for (std::int64_t i = begin; i < end; ++i) out[i] += addend[i];
+      const C* addend = partials + part * m * n;
+      for (std::int64_t i = begin; i < end; ++i) partials[i] += addend[i];
     }
+    for (std::int64_t i = begin; i < end; ++i) out[i] = static_cast<T>(partials[i]);
   });
 }
 
@@ -135,7 +136,7 @@ void matmul_cuda(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch
 #endif
 
 Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
-  if (a.device().is_cpu() && a.dtype() == DType::bf16) {  // products of bf16 are exact in f32, and so they are summed
+  if (a.device().is_cpu() && a.dtype() == DType::bf16 && !has_bf16_products()) {  // f32 holds products of bf16 exactly
     return cast_data(matmul_forward(cast_data(a, DType::f32), cast_data(b, DType::f32), batch), DType::bf16);
   }
   Shape shape = batch;
@@ -152,11 +153,7 @@ Tensor matmul_forward(const Tensor& a, const Tensor& b, const Shape& batch) {
     return y;
   }
 #endif
-  if (a.dtype() == DType::f64) {
-    matmul_any_cpu<double>(left, right, y, batch);
-  } else {
-    matmul_any_cpu<float>(left, right, y, batch);
-  }
+  dispatch_floating(a.dtype(), "matmul", [&]<class T>(TypeTag<T>) { matmul_any_cpu<T>(left, right, y, batch); });
   return y;
 }
 
