@@ -77,8 +77,7 @@ void forward_as(const AttentionInputs<T>& in, const Heads<T>& y, Compute<T>* log
   }
 #endif
   (void)device;
-  if constexpr (!std::is_same_v<T, bfloat16>)
-    attention_forward_cpu<T>(in, y, logsumexp);  // bf16 never comes: see attention
+  attention_forward_cpu<T>(in, y, logsumexp);
 }
 
 template <class T>
@@ -97,7 +96,7 @@ void backward_as(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, c
   }
 #endif
   (void)device;
-  if constexpr (!std::is_same_v<T, bfloat16>) attention_backward_cpu<T>(in, saved, out, parts, part_size);
+  attention_backward_cpu<T>(in, saved, out, parts, part_size);
 }
 
 /// Writes y, a (B, H, N, D) view of the caller's, and returns the logsumexp (B, H, N).
@@ -157,6 +156,9 @@ Tensor bias_parts(const Tensor& q, const Shape& bias_shape) {
 Tensor joined(const Tensor& parts, const Shape& bias_shape, DType dtype) {
   return reshape(cast(sum(parts, {0}), dtype), bias_shape);
 }
+
+/// Whether bf16 is computed in f32 throughout, for want of instructions.
+bool widens(const Tensor& x) { return x.dtype() == DType::bf16 && x.device().is_cpu() && !has_bf16_products(); }
 
 // ---- Checks ----
 
@@ -223,7 +225,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Option
   const Shape scores{q.size(0), q.size(1), q.size(2), k.size(2)};
   if (bias) check_bias("attention", *bias, scores);
   if (is_recording_twice()) return attention_composed(q, k, v, bias, x.scale);
-  if (q.dtype() == DType::bf16 && q.device().is_cpu()) {
+  if (widens(q)) {
     const OptionalTensor bias_f32 = bias ? OptionalTensor(cast(*bias, DType::f32)) : std::nullopt;
     const auto f32 = [](const Tensor& t) { return cast(t, DType::f32); };
     return cast(attention(f32(q), f32(k), f32(v), bias_f32, scale), DType::bf16);
@@ -289,7 +291,7 @@ Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& b
   check_operands(op, split_parts(qkv, bias.value_or(Tensor()), H, factor));
   if (bias) check_bias(op, *bias, {B, H, N, N});
   if (is_recording_twice()) return self_attention_composed(qkv, H, bias, factor);
-  if (qkv.dtype() == DType::bf16 && qkv.device().is_cpu()) {  // through the general op, which computes in f32
+  if (widens(qkv)) {  // through the general op, which computes in f32
     const Tensor parts = permute(reshape(qkv, {B, N, 3, H, D}), {2, 0, 3, 1, 4});
     const Tensor y = attention(select(parts, 0, 0), select(parts, 0, 1), select(parts, 0, 2), bias, factor);
     return reshape(permute(y, {0, 2, 1, 3}), {B, N, H * D});

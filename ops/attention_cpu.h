@@ -1,22 +1,12 @@
 // Attention on the CPU: one task per (batch, head), scores for a block of query rows at a time, none kept.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
-#include <limits>
-#include <vector>
-
-#include "ops/attention_operands.h"
+#include "ops/attention_cpu_bf16.h"
+#include "ops/attention_rows.h"
 #include "ops/gemm.h"
-#include "ops/lanes.h"
-#include "ops/math.h"
-#include "ops/small_gemm.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {
-
-/// Query rows whose scores are in memory at a time.
-inline constexpr std::int64_t query_block = 128;
 
 /// c (rows, D) (+)= a b, where a may be transposed by its strides.
 template <class T>
@@ -30,122 +20,29 @@ void multiply_by_rows(std::int64_t rows, std::int64_t D, std::int64_t depth, sma
   }
 }
 
-/// scores (rows, padded M) = scale q k^T + bias for the query rows from `first` on; -infinity in the padding, so that the
-/// loops over a row need no remainder. `keys` is k transposed and padded.
+/// scores (rows, padded M) = scale q k^T + bias for the query rows from `first` on. `keys` is k transposed and padded.
 template <class T>
 void attention_scores(const AttentionInputs<T>& in, std::int64_t b, std::int64_t h, std::int64_t first,
                       std::int64_t rows, const T* keys, T* scores) {
   const std::int64_t width = small_gemm::padded<T>(in.M);
   small_gemm::multiply<T>(rows, width, in.D, {in.q.at(b, h, first), in.q.row, 1}, keys, width, false, scores, width);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    T* row = scores + r * width;
-    for (std::int64_t j = 0; j < width; ++j) row[j] *= in.scale;
-    if (in.bias.data) {
-      const T* bias = in.bias.at(b, h, first + r);
-      for (std::int64_t j = 0; j < in.M; ++j) row[j] += bias[j * in.bias.column];
-    }
-    std::fill(row + in.M, row + width, -std::numeric_limits<T>::infinity());
-  }
+  finish_scores(in, b, h, first, rows, scores);
 }
 
-/// combine(..., x[i], ...) over whole vectors, in a fixed order.
-template <class T, class Combine>
-T reduce_row(const T* x, std::int64_t width, const Combine& combine) {
-  constexpr std::int64_t lanes = small_gemm::Vector<T>::width;
-  T result[lanes];
-  std::copy(x, x + lanes, result);
-  for (std::int64_t j = lanes; j < width; j += lanes) {
-    for (std::int64_t l = 0; l < lanes; ++l) result[l] = combine(result[l], x[j + l]);
-  }
-  for (std::int64_t half = lanes / 2; half > 0; half /= 2) {
-    for (std::int64_t l = 0; l < half; ++l) result[l] = combine(result[l], result[l + half]);
-  }
-  return result[0];
-}
-
-/// row = softmax(row); returns its logsumexp. A row of -infinity becomes 0 and returns -infinity; NaN spreads.
+/// y = softmax(scores) v and logsumexp (N) of one (batch, head).
 template <class T>
-T softmax_row(T* row, std::int64_t width) {
-  constexpr T infinity = std::numeric_limits<T>::infinity();
-  const T largest = reduce_row(row, width, [](T a, T b) { return larger(a, b); });
-  if (largest == -infinity) {
-    std::fill(row, row + width, T(0));
-    return largest;
-  }
-  for (std::int64_t j = 0; j < width; ++j) row[j] = math::exp(row[j] - largest);
-  const T total = reduce_row(row, width, [](T a, T b) { return a + b; });
-  const T factor = 1 / total;
-  for (std::int64_t j = 0; j < width; ++j) row[j] *= factor;
-  return largest + math::log(total);
-}
-
-/// Memory that a thread uses again for every head.
-template <class T>
-T* scratch(std::vector<T>& memory, std::int64_t count) {
-  if (static_cast<std::int64_t>(memory.size()) < count) memory.resize(static_cast<std::size_t>(count));
-  return memory.data();
-}
-
-/// y = softmax(scores) v and logsumexp (B, H, N).
-template <class T>
-void attention_forward_cpu(const AttentionInputs<T>& in, Heads<T> y, T* logsumexp) {
-  parallel_for(in.B * in.H, 1, [&](std::int64_t task, std::int64_t) {
-    const std::int64_t b = task / in.H, h = task % in.H, width = small_gemm::padded<T>(in.M);
-    thread_local std::vector<T> key_memory, score_memory;
-    T* keys = scratch(key_memory, in.D * width);
-    T* scores = scratch(score_memory, std::min(query_block, in.N) * width);
-    small_gemm::transpose_padded(in.k.at(b, h), in.k.row, in.M, in.D, keys);
-    for (std::int64_t first = 0; first < in.N; first += query_block) {
-      const std::int64_t rows = std::min(query_block, in.N - first);
-      attention_scores(in, b, h, first, rows, keys, scores);
-      for (std::int64_t r = 0; r < rows; ++r) {
-        logsumexp[task * in.N + first + r] = softmax_row(scores + r * width, width);
-      }
-      multiply_by_rows<T>(rows, in.D, in.M, {scores, width, 1}, in.v.at(b, h), in.v.row, false, y.at(b, h, first),
-                          y.row);
-    }
-  });
-}
-
-/// probabilities = e^(scores - logsumexp), the softmax of forward once more.
-template <class T>
-void restore_probabilities(T* scores, const T* logsumexp, std::int64_t rows, std::int64_t width) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    T* row = scores + r * width;
-    const T total = logsumexp[r];  // not read in the loop: for all that the compiler knows, it might be part of the row
-    if (total == -std::numeric_limits<T>::infinity()) {
-      std::fill(row, row + width, T(0));
-      continue;
-    }
-    for (std::int64_t j = 0; j < width; ++j) row[j] = math::exp(row[j] - total);
-  }
-}
-
-/// dscores = p (dp - sum_j p dp), where the sum is the product of y and dy of that row. Overwrites dp.
-template <class T>
-void softmax_backward_rows(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, std::int64_t b, std::int64_t h,
-                           std::int64_t first, std::int64_t rows, const T* p, T* dp) {
+void attention_forward_head(const AttentionInputs<T>& in, std::int64_t b, std::int64_t h, Heads<T> y, T* logsumexp) {
+  thread_local std::vector<T> key_memory, score_memory;
   const std::int64_t width = small_gemm::padded<T>(in.M);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const T* y = saved.y.at(b, h, first + r);
-    const T* dy = saved.dy.at(b, h, first + r);
-    const T inner = lane_sum<T>(in.D, [&](std::int64_t d) { return y[d] * dy[d]; });
-    const T* p_row = p + r * width;
-    T* dp_row = dp + r * width;
-    for (std::int64_t j = 0; j < width; ++j) dp_row[j] = p_row[j] * (dp_row[j] - inner);
+  T* keys = scratch(key_memory, in.D * width);
+  T* scores = scratch(score_memory, std::min(query_block, in.N) * width);
+  small_gemm::transpose_padded(in.k.at(b, h), in.k.row, in.M, in.D, keys);
+  for (std::int64_t first = 0; first < in.N; first += query_block) {
+    const std::int64_t rows = std::min(query_block, in.N - first);
+    attention_scores(in, b, h, first, rows, keys, scores);
+    for (std::int64_t r = 0; r < rows; ++r) logsumexp[first + r] = softmax_row(scores + r * width, width);
+    multiply_by_rows<T>(rows, in.D, in.M, {scores, width, 1}, in.v.at(b, h), in.v.row, false, y.at(b, h, first), y.row);
   }
-}
-
-/// Adds dscores to dbias, then turns them into scale dscores, the gradient of q k^T.
-template <class T>
-void finish_score_gradients(const AttentionInputs<T>& in, const AttentionGradients<T>& out, std::int64_t b,
-                            std::int64_t h, std::int64_t first, std::int64_t rows, T* ds) {
-  const std::int64_t width = small_gemm::padded<T>(in.M);
-  for (std::int64_t r = 0; out.dbias.data && r < rows; ++r) {
-    T* dbias = out.dbias.at(b, h, first + r);
-    for (std::int64_t j = 0; j < in.M; ++j) dbias[j * out.dbias.column] += ds[r * width + j];
-  }
-  for (std::int64_t i = 0; i < rows * width; ++i) ds[i] *= in.scale;
 }
 
 /// Gradients of one (batch, head): dv = p^T dy, dp = dy v^T, dq = ds k, dk = ds^T q.
@@ -171,6 +68,16 @@ void attention_backward_head(const AttentionInputs<T>& in, const AttentionSaved<
     multiply_by_rows<T>(rows, D, M, {ds, width, 1}, in.k.at(b, h), in.k.row, false, out.dq.at(b, h, first), out.dq.row);
     multiply_by_rows<T>(M, D, rows, {ds, 1, width}, in.q.at(b, h, first), in.q.row, add, out.dk.at(b, h), out.dk.row);
   }
+}
+
+// ---- All heads ----
+
+/// y (B, H, N, D) and logsumexp (B, H, N).
+template <class T>
+void attention_forward_cpu(const AttentionInputs<T>& in, Heads<T> y, Compute<T>* logsumexp) {
+  parallel_for(in.B * in.H, 1, [&](std::int64_t task, std::int64_t) {
+    attention_forward_head(in, task / in.H, task % in.H, y, logsumexp + task * in.N);
+  });
 }
 
 /// Gradients of all heads. dbias has `parts` partial sums, one after the other, each of `part_size` elements: the samples that
