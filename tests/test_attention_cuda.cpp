@@ -7,10 +7,9 @@
 #include <limits>
 #include <optional>
 
-#include "ops/ops.h"
+#include "tests/attention_checks.h"
 #include "tests/cuda_test.h"
 #include "tests/expectations.h"
-#include "tests/op_table.h"
 
 #if VT_CUDA
 namespace vitrine {
@@ -20,80 +19,8 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 using AttentionCuda = CudaTest;
 
-/// How far from the exact result of the rounded inputs, relative to the largest entry: rounding of the result, and in
-/// bf16 of the weights, which are operands of a product.
-double bound_of(DType dtype) {
-  if (dtype == DType::f64) return 1e-12;
-  return dtype == DType::f32 ? 1e-5 : 0x1p-6;
-}
-
-/// Largest error relative to the largest entry that is expected, or to 1 where that is smaller: some gradients, such as
-/// dq with a single key, are sums of larger numbers that cancel.
-double error_of_result(const Tensor& got, const Tensor& expected) {
-  double largest = 1;
-  for (const double value : expected.to_vector<double>()) largest = std::max(largest, std::abs(value));
-  const Tensor scale = full({1}, largest, DType::f64);
-  const auto with_scale = [&](const Tensor& x) { return concat({flatten(cast_data(x, DType::f64)), scale}, 0); };
-  return relative_error(with_scale(got), with_scale(expected));
-}
-
-using Call = std::function<Tensor(const Tensors&)>;
-
-/// The output of the call and the gradients of its inputs.
-Tensors run(const Call& call, const Tensors& inputs, const Tensor& dy) {
-  Tape tape;
-  Tensors leaves;
-  for (const Tensor& input : inputs) leaves.push_back(tape.watch(input));
-  const Tensor y = call(leaves);
-  Tensors results{y};
-  const Gradients grads = tape.backward(y, dy);
-  for (const Tensor& leaf : leaves) results.push_back(grads[leaf]);
-  return results;
-}
-
-/// Runs the call on CUDA in `dtype`, and on the CPU in f64 on the inputs that `dtype` has rounded.
-void expect_agreement(const Call& call, const Tensors& inputs, const Shape& output, DType dtype,
-                      const std::string& what) {
-  Tensors there, exact;
-  for (const Tensor& input : inputs) {
-    const Tensor rounded = cast_data(input, dtype);
-    there.push_back(to_device(rounded, cuda()));
-    exact.push_back(cast_data(rounded, DType::f64));
-  }
-  const Tensor dy = cast_data(test_values(output, 9, -1, 1), dtype);
-  const Tensors actual = run(call, there, to_device(dy, cuda()));
-  const Tensors expected = run(call, exact, cast_data(dy, DType::f64));
-  ASSERT_EQ(actual.size(), expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_EQ(actual[i].device(), cuda());
-    ASSERT_EQ(actual[i].dtype(), dtype);
-    const double error = error_of_result(to_device(actual[i], cpu), expected[i]);
-    EXPECT_TRUE(error <= bound_of(dtype))
-        << what << ", " << name_of(dtype) << ": " << (i == 0 ? "y" : "gradient " + std::to_string(i - 1))
-        << " is off by " << error;
-  }
-}
-
-Tensor call_attention(const Tensors& in) {
-  return attention(in[0], in[1], in[2], in.size() > 3 ? OptionalTensor(in[3]) : std::nullopt);
-}
-
-struct Size {
-  std::int64_t B, H, N, M, D;
-  Shape q() const { return {B, H, N, D}; }
-  Shape k() const { return {B, H, M, D}; }
-  std::string text() const { return fmt::format("q {}, k {}", to_string(q()), to_string(k())); }
-};
-
-/// bias_shape empty: no bias.
-void expect_attention(const Size& size, DType dtype, const std::optional<Shape>& bias_shape = std::nullopt) {
-  Tensors inputs{test_values(size.q(), 1), test_values(size.k(), 2), test_values(size.k(), 3)};
-  std::string what = size.text();
-  if (bias_shape) {
-    inputs.push_back(test_values(*bias_shape, 4));
-    what += ", bias " + to_string(*bias_shape);
-  }
-  expect_agreement(call_attention, inputs, size.q(), dtype, what);
+void expect_on_cuda(const Size& size, DType dtype, const std::optional<Shape>& bias_shape = std::nullopt) {
+  expect_attention(size, dtype, cuda(), bias_shape);
 }
 
 constexpr DType dtypes[] = {DType::f32, DType::f64, DType::bf16};
@@ -104,28 +31,28 @@ TEST_F(AttentionCuda, LengthsAtTheEdgesOfTiles) {
   const std::pair<int, int> lengths[] = {{1, 1}, {5, 17}, {17, 5}, {49, 49}, {65, 65}, {1, 65}, {64, 1}, {32, 48}};
   for (const DType dtype : dtypes) {
     for (const int D : {8, 32, 64, 80}) {
-      for (const auto& [N, M] : lengths) expect_attention({1, 2, N, M, D}, dtype);
+      for (const auto& [N, M] : lengths) expect_on_cuda({1, 2, N, M, D}, dtype);
     }
   }
 }
 
 TEST_F(AttentionCuda, TheTokensOfAnImage) {
-  expect_attention({1, 1, 197, 197, 64}, DType::f32);
-  for (const int D : {32, 64, 80}) expect_attention({1, 1, 197, 197, D}, DType::bf16);
-  expect_attention({2, 1, 257, 5, 32}, DType::bf16);
-  expect_attention({1, 2, 5, 256, 64}, DType::bf16);
+  expect_on_cuda({1, 1, 197, 197, 64}, DType::f32);
+  for (const int D : {32, 64, 80}) expect_on_cuda({1, 1, 197, 197, D}, DType::bf16);
+  expect_on_cuda({2, 1, 257, 5, 32}, DType::bf16);
+  expect_on_cuda({1, 2, 5, 256, 64}, DType::bf16);
 }
 
 TEST_F(AttentionCuda, MoreRowsThanSharedMemoryHolds) {
-  expect_attention({1, 2, 20, 257, 64}, DType::bf16);
-  expect_attention({1, 2, 330, 20, 32}, DType::bf16);
-  expect_attention({1, 1, 300, 321, 80}, DType::bf16);
-  expect_attention({1, 1, 20, 300, 32}, DType::bf16, Shape{1, 20, 300});
+  expect_on_cuda({1, 2, 20, 257, 64}, DType::bf16);
+  expect_on_cuda({1, 2, 330, 20, 32}, DType::bf16);
+  expect_on_cuda({1, 1, 300, 321, 80}, DType::bf16);
+  expect_on_cuda({1, 1, 20, 300, 32}, DType::bf16, Shape{1, 20, 300});
 }
 
 TEST_F(AttentionCuda, WideHeads) {
   for (const DType dtype : dtypes) {
-    for (const int D : {1, 65, 128, 200, 256}) expect_attention({1, 1, 19, 35, D}, dtype);
+    for (const int D : {1, 65, 128, 200, 256}) expect_on_cuda({1, 1, 19, 35, D}, dtype);
   }
   const auto wide = [] {
     attention(zeros({1, 1, 2, 257}, DType::f32, cuda()), zeros({1, 1, 2, 257}, DType::f32, cuda()),
@@ -155,24 +82,24 @@ TEST_F(AttentionCuda, BiasInEveryShape) {
     for (int dims = 0; dims < 16; ++dims) {  // a bit for every dimension that is broadcast
       const Shape bias{dims & 1 ? 1 : size.B, dims & 2 ? 1 : size.H, dims & 4 ? 1 : size.N, dims & 8 ? 1 : size.M};
       // What is the same for all keys changes nothing: dbias is 0, and what the rounding of y leaves of many sums.
-      if (dtype != DType::bf16 || bias[3] != 1) expect_attention(size, dtype, bias);
+      if (dtype != DType::bf16 || bias[3] != 1) expect_on_cuda(size, dtype, bias);
     }
-    expect_attention(size, dtype, Shape{size.N, size.M});
-    expect_attention(size, dtype, Shape{size.M});
+    expect_on_cuda(size, dtype, Shape{size.N, size.M});
+    expect_on_cuda(size, dtype, Shape{size.M});
   }
 }
 
 // Shifted windows: the windows of an image differ in their masks, and images follow each other.
 TEST_F(AttentionCuda, BiasesInTurn) {
   for (const DType dtype : dtypes) {
-    expect_attention({6, 2, 16, 16, 32}, dtype, Shape{2, 2, 16, 16});
-    expect_attention({6, 2, 17, 5, 32}, dtype, Shape{3, 1, 17, 5});
+    expect_on_cuda({6, 2, 16, 16, 32}, dtype, Shape{2, 2, 16, 16});
+    expect_on_cuda({6, 2, 17, 5, 32}, dtype, Shape{3, 1, 17, 5});
   }
 }
 
 TEST_F(AttentionCuda, BiasIsAddedUpOverALongBatch) {
-  expect_attention({70, 2, 5, 6, 32}, DType::bf16, Shape{2, 5, 6});
-  expect_attention({70, 2, 5, 6, 8}, DType::f32, Shape{2, 5, 6});
+  expect_on_cuda({70, 2, 5, 6, 32}, DType::bf16, Shape{2, 5, 6});
+  expect_on_cuda({70, 2, 5, 6, 8}, DType::f32, Shape{2, 5, 6});
 }
 
 TEST_F(AttentionCuda, MaskedKeysAndRows) {
@@ -189,7 +116,7 @@ TEST_F(AttentionCuda, MaskedKeysAndRows) {
     return attention(in[0], in[1], in[2], to_device(cast_data(mask, in[0].dtype()), in[0].device()));
   };
   for (const DType dtype : dtypes) {
-    expect_agreement(call, inputs, size.q(), dtype, "mask");
+    expect_agreement(call, inputs, size.q(), dtype, cuda(), "mask");
     const auto there = [&](const Tensor& x) { return to_device(cast_data(x, dtype), cuda()); };
     const Tensors actual = run(call, {there(inputs[0]), there(inputs[1]), there(inputs[2])}, there(ones(size.q())));
     for (const Tensor& x : {actual[0], actual[1]}) {  // y and dq of the first query
@@ -255,8 +182,8 @@ TEST_F(AttentionCuda, SelfAttention) {
   for (const DType dtype : dtypes) {
     for (const int D : {8, 64}) {
       const Shape y{2, 50, 3 * D};
-      expect_agreement(call, {test_values({2, 50, 9 * D}, 1)}, y, dtype, fmt::format("{}", D));
-      expect_agreement(call, {test_values({2, 50, 9 * D}, 1), test_values({3, 50, 50}, 2)}, y, dtype,
+      expect_agreement(call, {test_values({2, 50, 9 * D}, 1)}, y, dtype, cuda(), fmt::format("{}", D));
+      expect_agreement(call, {test_values({2, 50, 9 * D}, 1), test_values({3, 50, 50}, 2)}, y, dtype, cuda(),
                        fmt::format("{} with bias", D));
     }
   }
