@@ -8,6 +8,7 @@
 #include "tests/distillation_run.h"
 #include "tests/expectations.h"
 #include "tests/op_table.h"
+#include "train/file.h"
 
 namespace vitrine {
 namespace {
@@ -91,9 +92,36 @@ TEST_F(DistillationRun, EveryTypeTrainsAndTells) {
     EXPECT_EQ(trainer.run(), Trainer::Outcome::finished);
     EXPECT_TRUE(notes.has("teacher: vit_tiny_patch4_32")) << type;
     EXPECT_TRUE(notes.has("distillation: the teacher was right on")) << type;
-    EXPECT_TRUE(std::isfinite(trainer.state().history.at(0).train_loss));
+    EXPECT_EQ(notes.has("its heads with each other"), type == "token") << type;
+    EXPECT_TRUE(
+        notes.has(type == "soft" ? "soft labels at temperature 1 with weight 0.5" : "hard labels with weight 0.5"));
+    const EpochSummary epoch = trainer.state().history.at(0);
+    EXPECT_TRUE(std::isfinite(epoch.train_loss));
+    EXPECT_TRUE(epoch.distillation.teacher_right >= 0 && epoch.distillation.student_agrees >= 0);
+    EXPECT_EQ(std::isnan(epoch.distillation.between_heads), type != "token");
+    EXPECT_TRUE(contains(read_text(trainer.folder().path() / "summary.csv", 1 << 16),
+                         ",seconds,teacher_top1,student_teacher_agreement,heads_agreement\n0,"));
   }
   EXPECT_EQ(read_weights(teacher).front().second.to_vector<float>(), weights);
+}
+
+TEST_F(DistillationRun, TheCountsOfAnEpochSurviveAStopInItsMiddle) {
+  const std::string teacher = train_teacher();
+  const std::string taught = fmt::format("kd-model-name: {}\nkd-distill-type: token\n", teacher);
+  Notes notes;
+  Trainer whole(recipe("whole", "deit_tiny_distilled_patch4_32", taught), notes);
+  whole.run();
+  Recipe part = recipe("part", "deit_tiny_distilled_patch4_32", taught + "max-steps: 1\n");
+  EXPECT_EQ(Trainer(part, notes).run(), Trainer::Outcome::stopped);
+  part.resume = (folder_ / "part").string();
+  part.max_steps = 0;
+  Trainer rest(part, notes);
+  rest.run();
+  const DistillationSummary expected = whole.state().history.at(0).distillation;
+  const DistillationSummary found = rest.state().history.at(0).distillation;
+  EXPECT_EQ(found.teacher_right, expected.teacher_right);
+  EXPECT_EQ(found.student_agrees, expected.student_agrees);
+  EXPECT_EQ(found.between_heads, expected.between_heads);
 }
 
 TEST_F(DistillationRun, TheTeacherSeesItsOwnNormalisation) {
@@ -153,6 +181,11 @@ TEST_F(DistillationRun, MistakesAreErrors) {
   EXPECT_NE(error("deit_tiny_patch4_32", "kd-model-name: " + teacher + "\nkd-distill-type: token\n")
                 .find("no distillation token"),
             std::string::npos);
+  EXPECT_TRUE(
+      contains(error("deit_tiny_distilled_patch4_32", "kd-model-name: " + teacher + "\nkd-distill-type: soft\n"),
+               "--kd-distill-type soft: the head of deit_tiny_distilled_patch4_32's distillation token"));
+  EXPECT_TRUE(
+      contains(error("deit_tiny_distilled_patch4_32", "kd-distill-type: token\n"), "--kd-model-name: is not given"));
   EXPECT_NE(error("deit_tiny_patch4_32", "kd-model-name: " + teacher + "\nnum-classes: 12\n")
                 .find("the teacher knows 10 classes"),
             std::string::npos);

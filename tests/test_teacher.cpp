@@ -50,8 +50,11 @@ struct BatchNormTeacher : DistillationRun {
     DistillationRun::SetUp();
     teacher_ = train_convolutional_teacher();
   }
+  /// The student has a distillation token where `more` asks for one.
   Recipe taught(const std::string& experiment, const std::string& more = "") const {
-    return recipe(experiment, "deit_tiny_distilled_patch4_32", fmt::format("kd-model-name: {}\n{}", teacher_, more));
+    const bool token = contains(more, "kd-distill-type: token");
+    return recipe(experiment, token ? "deit_tiny_distilled_patch4_32" : "deit_tiny_patch4_32",
+                  fmt::format("kd-model-name: {}\n{}", teacher_, more));
   }
   /// Makes it surer: its logits become 30 times as large. Between small logits temperature^2 KL hardly depends on the
   /// temperature.

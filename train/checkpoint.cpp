@@ -1,6 +1,7 @@
 // A checkpoint's tensors get prefixes, its numbers become JSON in the metadata.
 #include "train/checkpoint.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -20,20 +21,26 @@ double number(const Json& json) {
   return json.is_null() ? std::numeric_limits<double>::quiet_NaN() : json.get<double>();
 }
 
+/// The figures of an epoch in the order in which they are written, its number aside.
+constexpr auto figures = [](auto& e) {
+  auto& d = e.distillation;
+  return std::array{&e.train_loss,        &e.eval_loss, &e.eval_top1,     &e.eval_top5,      &e.lr,
+                    &e.images_per_second, &e.seconds,   &d.teacher_right, &d.student_agrees, &d.between_heads};
+};
+
 Json to_json(const EpochSummary& e) {
-  return {e.epoch,      number(e.train_loss),        number(e.eval_loss), number(e.eval_top1), number(e.eval_top5),
-          number(e.lr), number(e.images_per_second), number(e.seconds)};
+  Json json = {e.epoch};
+  for (const double* figure : figures(e)) json.push_back(number(*figure));
+  return json;
 }
 
-EpochSummary epoch_from_json(const Json& j) {
-  return {j.at(0).get<std::int64_t>(),
-          number(j.at(1)),
-          number(j.at(2)),
-          number(j.at(3)),
-          number(j.at(4)),
-          number(j.at(5)),
-          number(j.at(6)),
-          number(j.at(7))};
+EpochSummary epoch_from_json(const Json& json) {
+  EpochSummary e{.epoch = json.at(0).get<std::int64_t>()};
+  std::size_t place = 1;
+  for (double* figure : figures(e)) {
+    if (place < json.size()) *figure = number(json.at(place++));  // earlier versions wrote fewer
+  }
+  return e;
 }
 
 Json to_json(const Checkpoint& checkpoint) {
@@ -46,6 +53,7 @@ Json to_json(const Checkpoint& checkpoint) {
                {"generator_count", run.generator.count},
                {"loss_sum", number(run.loss_sum)},
                {"loss_images", run.loss_images},
+               {"agreement", run.agreement},
                {"best", run.best ? number(*run.best) : Json()},
                {"best_epoch", run.best_epoch},
                {"seconds", number(run.seconds)},
@@ -64,6 +72,7 @@ void from_json(const Json& json, Checkpoint& checkpoint) {
   run.generator = {json.at("generator_seed").get<std::uint64_t>(), json.at("generator_count").get<std::uint64_t>()};
   run.loss_sum = number(json.at("loss_sum"));
   run.loss_images = json.at("loss_images").get<std::int64_t>();
+  run.agreement = json.value("agreement", run.agreement);
   if (!json.at("best").is_null()) run.best = number(json.at("best"));
   run.best_epoch = json.at("best_epoch").get<std::int64_t>();
   run.seconds = number(json.at("seconds"));

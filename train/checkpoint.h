@@ -4,8 +4,10 @@
 // "optimizer/<name>" for the optimiser's moments, and in its metadata the recipe (YAML) and the position (JSON).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,7 +21,16 @@ namespace vitrine {
 // What the names of tensors in a checkpoint begin with, besides the weights.
 inline constexpr std::string_view average_prefix = "ema/", optimizer_prefix = "optimizer/";
 
-/// One line of summary.csv. Figures of an epoch without evaluation are NaN.
+inline constexpr double unknown_figure = std::numeric_limits<double>::quiet_NaN();
+
+/// What distillation did, in percent of the training images. Unknown without a teacher, between_heads also with one head.
+struct DistillationSummary {
+  double teacher_right = unknown_figure;  // of mixed images, about the larger part
+  double student_agrees = unknown_figure;
+  double between_heads = unknown_figure;
+};
+
+/// One line of summary.csv. Figures of an epoch without evaluation are unknown.
 struct EpochSummary {
   std::int64_t epoch = 0;
   double train_loss = 0;
@@ -28,6 +39,7 @@ struct EpochSummary {
   double lr = 0;
   double images_per_second = 0;  // in training
   double seconds = 0;            // since the run began, evaluation included, pauses excluded
+  DistillationSummary distillation = {};
 };
 
 /// Where a run is. The order of samples and their augmentation follow from (seed, epoch, batch); dropout from `generator`.
@@ -38,7 +50,8 @@ struct RunState {
   Generator generator;
   double loss_sum = 0;  // of this epoch's images so far
   std::int64_t loss_images = 0;
-  std::optional<double> best;  // value of the metric, larger is better
+  std::array<double, 3> agreement = {};  // of these images: Distillation::agreement
+  std::optional<double> best;            // value of the metric, larger is better
   std::int64_t best_epoch = -1;
   double seconds = 0;
   std::vector<EpochSummary> history;

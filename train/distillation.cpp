@@ -47,6 +47,11 @@ Tensor DistillationLoss::operator()(const std::vector<Tensor>& heads, const Tens
   return task(heads.front()) * (1 - weight) + learned * weight;
 }
 
+std::string to_string(const DistillationLoss& loss) {
+  const std::string kind = loss.hard ? "hard labels" : fmt::format("soft labels at temperature {}", loss.temperature);
+  return fmt::format("{} with weight {}", kind, loss.weight);
+}
+
 Distillation::Distillation(const Recipe& recipe, const Model& student, const PretrainedConfig& preprocessing,
                            const std::vector<std::string>& class_names, Placement placement)
     : Distillation(load_teacher(recipe), loss_of(recipe), preprocessing, placement) {
@@ -58,6 +63,10 @@ Distillation::Distillation(const Recipe& recipe, const Model& student, const Pre
            "--kd-distill-type token: {} has no distillation token, expected a model such as "
            "deit_tiny_distilled_patch16_224",
            student.name());
+  VT_CHECK(loss_.on_token || !student.has_distillation_token(),
+           "--kd-distill-type {}: the head of {}'s distillation token would learn nothing, expected token with "
+           "--kd-token-distill-type {}",
+           recipe.kd_distill_type, student.name(), recipe.kd_distill_type);
 }
 
 Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const PretrainedConfig& preprocessing,

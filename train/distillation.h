@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "models/registry.h"
@@ -29,6 +30,9 @@ struct DistillationLoss {
   Tensor operator()(const std::vector<Tensor>& heads, const Tensor& teacher,
                     const std::function<Tensor(const Tensor&)>& task) const;
 };
+
+/// For people: "hard labels with weight 0.5", "soft labels at temperature 3 with weight 0.1".
+std::string to_string(const DistillationLoss& loss);
 
 /// A teacher and the loss. It sees the same augmented batch as the student, in evaluation mode, and is never trained.
 class Distillation {

@@ -230,6 +230,8 @@ void check_recipe(const Recipe& recipe) {
   check_augmentation(recipe);
   VT_CHECK(recipe.experiment.find('/') == std::string::npos && recipe.experiment != "." && recipe.experiment != "..",
            "--experiment: is '{}', expected the name of a folder, without '/'", recipe.experiment);
+  VT_CHECK(recipe.kd_distill_type != "token" || !recipe.kd_model_name.empty(),
+           "--kd-model-name: is not given, expected the folder of a teacher, as --kd-distill-type is token");
   VT_CHECK(recipe.initial_checkpoint.empty() || recipe.pretrained_path.empty(),
            "--initial-checkpoint, --pretrained-path: both are given, expected at most one");
 }

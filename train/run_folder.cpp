@@ -2,6 +2,7 @@
 #include "train/run_folder.h"
 
 #include <charconv>
+#include <cmath>
 #include <ctime>
 #include <map>
 
@@ -77,10 +78,15 @@ void RunFolder::write_recipe(const Recipe& recipe) const {
 }
 
 void RunFolder::write_summary(const std::vector<EpochSummary>& history) const {
-  std::string text = "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr,images_per_second,seconds\n";
+  const bool taught = !history.empty() && !std::isnan(history.back().distillation.teacher_right);
+  std::string text = "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr,images_per_second,seconds";
+  text += taught ? ",teacher_top1,student_teacher_agreement,heads_agreement\n" : "\n";
   for (const EpochSummary& e : history) {
-    text += fmt::format("{},{:.6f},{:.6f},{:.2f},{:.2f},{:.6g},{:.1f},{:.1f}\n", e.epoch, e.train_loss, e.eval_loss,
+    text += fmt::format("{},{:.6f},{:.6f},{:.2f},{:.2f},{:.6g},{:.1f},{:.1f}", e.epoch, e.train_loss, e.eval_loss,
                         e.eval_top1, e.eval_top5, e.lr, e.images_per_second, e.seconds);
+    const DistillationSummary& d = e.distillation;
+    if (taught) text += fmt::format(",{:.2f},{:.2f},{:.2f}", d.teacher_right, d.student_agrees, d.between_heads);
+    text += "\n";
   }
   write_file_atomically(path_ / "summary.csv", text);
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "autograd/tape.h"
 #include "models/load_weights.h"
@@ -20,8 +19,6 @@ namespace {
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
-
-constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
 /// What `--eval-metric` names, larger = better.
 double score_of(const Evaluation& evaluation, const std::string& metric) {
@@ -97,8 +94,7 @@ void Trainer::settle() {
   state_.loss_sum += numbers[0];
   state_.loss_images += result.images;
   if (!distillation_) return;
-  for (std::size_t i = 0; i < agreement_.size(); ++i) agreement_[i] += numbers[4 + i];
-  taught_images_ += result.images;
+  for (std::size_t i = 0; i < state_.agreement.size(); ++i) state_.agreement[i] += numbers[4 + i];
 }
 
 double Trainer::learning_rate_of(std::int64_t step, std::int64_t epoch) const {
@@ -114,7 +110,7 @@ bool Trainer::must_stop() const {
 /// Evaluates, saves and moves on to the next epoch; false if it was asked to stop in the middle of the evaluation.
 bool Trainer::finish_epoch() {
   const bool last_epoch = state_.epoch + 1 == recipe_.epochs;
-  Evaluation evaluation{.loss = unknown, .top1 = unknown, .top5 = unknown};
+  Evaluation evaluation{.loss = unknown_figure, .top1 = unknown_figure, .top5 = unknown_figure};
   if (last_epoch || (state_.epoch + 1) % recipe_.val_interval == 0) {
     const auto start = Clock::now();
     bool complete = true;
@@ -133,24 +129,26 @@ bool Trainer::finish_epoch() {
   if (is_best) state_.best = score, state_.best_epoch = state_.epoch;
   const EpochSummary summary{
       .epoch = state_.epoch,
-      .train_loss = state_.loss_images > 0 ? state_.loss_sum / static_cast<double>(state_.loss_images) : unknown,
+      .train_loss = state_.loss_images > 0 ? state_.loss_sum / static_cast<double>(state_.loss_images) : unknown_figure,
       .eval_loss = evaluation.loss,
       .eval_top1 = evaluation.top1,
       .eval_top5 = evaluation.top5,
       .lr = optimizer_->learning_rate(),
       .images_per_second = training_seconds_ > 0 ? static_cast<double>(images_trained_) / training_seconds_ : 0,
-      .seconds = seconds_before_ + seconds_since(began_)};
+      .seconds = seconds_before_ + seconds_since(began_),
+      .distillation = summarize_distillation()};
   state_.history.push_back(summary);
   state_.epoch += 1;
   state_.batch = 0;
   state_.loss_sum = 0;
   state_.loss_images = 0;
+  state_.agreement = {};
 
   if (is_best) save_weights(folder_->path(), evaluated_model(), preprocessing_, data_.train->class_names());
   folder_->save_epoch(snapshot(), summary.epoch, is_best, recipe_.checkpoint_hist);
   observer_.epoch_done(summary, is_best);
   report_bad_samples();
-  report_distillation();
+  report(summary.distillation);
   return true;
 }
 
@@ -280,8 +278,8 @@ void Trainer::describe() const {
   observer_.note(fmt::format("model: {}, {} parameters, images of {} pixels", model_->name(), model_->parameter_count(),
                              preprocessing_.input_size[1]));
   if (distillation_) {
-    observer_.note(fmt::format("teacher: {} of {}, {} distillation", distillation_->teacher().name(),
-                               recipe_.kd_model_name, recipe_.kd_distill_type));
+    observer_.note(fmt::format("teacher: {} of {}, {} distillation, {}", distillation_->teacher().name(),
+                               recipe_.kd_model_name, recipe_.kd_distill_type, to_string(distillation_->loss())));
   }
   const bool in_steps = recipe_.warmup_steps > 0;
   observer_.note(fmt::format("learning rate: {}; warm-up of {} {} from {}, then {} to {}, new for each {}",
@@ -293,6 +291,10 @@ void Trainer::describe() const {
     observer_.note(fmt::format("learning rate by depth: x {} for each block in front of the head, head {}",
                                recipe_.layer_decay.value_or(1),
                                recipe_.head_lr.value_or(peak_learning_rate(recipe_).value)));
+  }
+  if (recipe_.min_lr > peak_learning_rate(recipe_).value) {
+    observer_.note(fmt::format("warning: the learning rate grows from {} to min-lr {}",
+                               peak_learning_rate(recipe_).value, recipe_.min_lr));
   }
   for (const std::string& sentence : departures_from_file(recipe_)) observer_.note("warning: " + sentence);
   observer_.note(fmt::format("run folder: {}", folder_->path().string()));
@@ -314,15 +316,19 @@ void Trainer::report_progress() const {
                                         static_cast<double>(epochs_left) * evaluation_seconds_});
 }
 
-void Trainer::report_distillation() {
-  if (taught_images_ == 0) return;
-  const auto percent = [&](double count) { return 100 * count / static_cast<double>(taught_images_); };
-  observer_.note(
-      fmt::format("distillation: the teacher was right on {:.1f}% of the training images, the student agreed with it "
-                  "on {:.1f}%, its heads with each other on {:.1f}%",
-                  percent(agreement_[0]), percent(agreement_[1]), percent(agreement_[2])));
-  agreement_ = {};
-  taught_images_ = 0;
+DistillationSummary Trainer::summarize_distillation() const {
+  if (!distillation_ || state_.loss_images == 0) return {};
+  const auto percent = [&](double count) { return 100 * count / static_cast<double>(state_.loss_images); };
+  const auto& [right, with_teacher, between] = state_.agreement;
+  return {percent(right), percent(with_teacher), model_->has_distillation_token() ? percent(between) : unknown_figure};
+}
+
+void Trainer::report(const DistillationSummary& d) const {
+  if (std::isnan(d.teacher_right)) return;
+  observer_.note(fmt::format(
+      "distillation: the teacher was right on {:.1f}% of the training images, the student agreed with it on {:.1f}%{}",
+      d.teacher_right, d.student_agrees,
+      std::isnan(d.between_heads) ? "" : fmt::format(", its heads with each other on {:.1f}%", d.between_heads)));
 }
 
 void Trainer::report_bad_samples() {

@@ -7,7 +7,6 @@
 // The library prints nothing: a TrainObserver hears what happens.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -64,7 +63,8 @@ class Trainer {
   bool finish_epoch();
   void report_progress() const;
   void report_bad_samples();
-  void report_distillation();
+  void report(const DistillationSummary& summary) const;
+  DistillationSummary summarize_distillation() const;
 
   const Model& evaluated_model() const { return average_model_ ? *average_model_ : *model_; }
   std::int64_t updates_per_epoch() const;
@@ -93,8 +93,6 @@ class Trainer {
   double seconds_before_ = 0;  // of the run, before this process
   double training_seconds_ = 0, evaluation_seconds_ = 0;
   std::int64_t images_trained_ = 0;
-  std::array<double, 3> agreement_ = {};  // counts of Distillation::agreement since the last report
-  std::int64_t taught_images_ = 0;        // of so many images
   std::set<std::string> bad_samples_reported_;
 };
 
