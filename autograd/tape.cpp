@@ -184,7 +184,7 @@ Gradients Tape::backward(const Tensor& loss, BackwardOptions options) {
   return backward(loss, ones(loss.shape(), loss.dtype(), loss.device()), options);
 }
 
-Gradients Tape::backward(const Tensor& output, const Tensor& dy, BackwardOptions options) {
+Gradients Tape::backward(const Tensor& output, Tensor dy, BackwardOptions options) {
   VT_CHECK(tracks(output),
            "backward: the output was not recorded on this tape, expected one that depends on a parameter or a watched "
            "tensor");
@@ -196,16 +196,17 @@ Gradients Tape::backward(const Tensor& output, const Tensor& dy, BackwardOptions
   // An outer tape needs the rules again, and records what they do. Otherwise nothing is recorded meanwhile.
   const bool keep_rules = options.retain || is_nested();
   consumed_ = !keep_rules;
-  if (is_nested()) return run_backward(output.trace().node, dy, keep_rules);
+  if (is_nested()) return run_backward(output.trace().node, std::move(dy), keep_rules);
   const PauseRecording pause;
-  return run_backward(output.trace().node, dy.detach(), keep_rules);
+  dy.set_trace({});
+  return run_backward(output.trace().node, std::move(dy), keep_rules);
 }
 
-Gradients Tape::run_backward(std::int64_t from, const Tensor& dy, bool keep_rules) {
+Gradients Tape::run_backward(std::int64_t from, Tensor dy, bool keep_rules) {
   // Swapped in for the length of this call, so that a backward inside a rule of another one has gradients of its own.
   std::vector<Tensor> gradients(static_cast<std::size_t>(from) + 1);
   std::swap(gradients, recording_->gradients);
-  recording_->gradients[static_cast<std::size_t>(from)] = dy;
+  recording_->gradients[static_cast<std::size_t>(from)] = std::move(dy);
   try {
     for (std::int64_t i = from; i >= first_node_; --i) run_rule(i, keep_rules);
   } catch (...) {

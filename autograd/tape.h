@@ -100,8 +100,9 @@ class Tape {
   /// Gradients of a one-element `loss`. Without `retain` each rule and each inner gradient is freed as it is consumed,
   /// and a second call is an error.
   Gradients backward(const Tensor& loss, BackwardOptions options = {});
-  /// The same from any output, given the gradient `dy` of its elements (a vector-Jacobian product).
-  Gradients backward(const Tensor& output, const Tensor& dy, BackwardOptions options = {});
+  /// The same from any output, given the gradient `dy` of its elements (a vector-Jacobian product). Where the caller gives dy away,
+  /// as a temporary, gradients may be added to in its place.
+  Gradients backward(const Tensor& output, Tensor dy, BackwardOptions options = {});
 
   /// Number of nodes recorded so far, leaves included.
   std::int64_t size() const;
@@ -121,7 +122,7 @@ class Tape {
   struct Node;
   struct Recording;  // the nodes; shared by nested tapes
 
-  Gradients run_backward(std::int64_t from, const Tensor& dy, bool keep_rules);
+  Gradients run_backward(std::int64_t from, Tensor dy, bool keep_rules);
   void run_rule(std::int64_t node, bool keep_rules);
 
   Recording* recording_;

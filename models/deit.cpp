@@ -1,6 +1,8 @@
 // The distilled DeiT: two tokens before the patches, two heads behind them.
 #include "models/deit.h"
 
+#include "nn/run_block.h"
+
 namespace vitrine {
 
 DistilledVisionTransformer DistilledVisionTransformer::make(const ViTConfig& config, Initializer init,
@@ -36,7 +38,7 @@ Tensor DistilledVisionTransformer::forward_features(const Tensor& images, const 
   Tensor x =
       concat({expand(for_input(cls_token, patches), one), expand(for_input(dist_token, patches), one), patches}, 1);
   x = pos_drop(x + for_input(pos_embed, x), pass);
-  for (const TransformerBlock& block : blocks) x = block(x, pass);
+  for (const TransformerBlock& block : blocks) x = run_block(block, x, pass);
   return norm(x);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "nn/run_block.h"
 #include "ops/index.h"
 
 namespace vitrine {
@@ -158,7 +159,7 @@ Tensor PatchMerging::operator()(const Tensor& x) const {
 
 Tensor SwinStage::operator()(const Tensor& x, const Pass& pass) const {
   Tensor y = downsample ? (*downsample)(x) : x;
-  for (const SwinBlock& block : blocks) y = block(y, pass);
+  for (const SwinBlock& block : blocks) y = run_block(block, y, pass);
   return y;
 }
 

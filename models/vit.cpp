@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "nn/run_block.h"
+
 namespace vitrine {
 namespace {
 
@@ -105,7 +107,7 @@ Tensor VisionTransformer::forward_features(const Tensor& images, const Pass& pas
     x = concat({expand(for_input(*cls_token, x), {x.size(0), 1, config.dim}), x}, 1);  // (B, N + 1, D)
   }
   x = pos_drop(x + for_input(pos_embed, x), pass);  // z_0 = [x_class; x_p E] + E_pos
-  for (const TransformerBlock& block : blocks) x = block(x, pass);
+  for (const TransformerBlock& block : blocks) x = run_block(block, x, pass);
   return norm ? (*norm)(x) : x;  // equation 4: y = LN(z_L)
 }
 

@@ -29,6 +29,7 @@ namespace vitrine {
 struct Pass {
   bool training = false;           // dropout and drop path act only in training
   Generator* generator = nullptr;  // where they draw from; needed in training if a rate is above 0
+  bool recompute = false;  // transformer blocks keep only their input for backward, and compute the rest again there
 };
 
 /// A tensor that belongs to a module's state but gets no gradient, such as running statistics. Copies share the elements.

@@ -31,6 +31,7 @@ struct Recipe {
   std::vector<double> mean, std;
   std::string interpolation;
   std::int64_t batch_size = 128, grad_accum_steps = 1, workers = 2, bad_samples = 0;
+  bool grad_checkpointing = false;
   std::string device_data = "auto";
 
   // Augmentation

@@ -70,6 +70,9 @@ Fields data_fields() {
        "of resizing; the model's if not given; random: one of the two for each training image"},
       {"batch-size", &Recipe::batch_size, whole(1), "images per forward pass", "", "b"},
       {"grad-accum-steps", &Recipe::grad_accum_steps, whole(1), "batches per update of the weights"},
+      {"grad-checkpointing", &Recipe::grad_checkpointing, yes_or_no(),
+       "keep only what enters each transformer block, and compute its inside again in backward: less memory, more "
+       "time"},
       {"workers", &Recipe::workers, whole(0), "threads that prepare batches; 0 = none, the main one does it", "", "j"},
       {"bad-samples", &Recipe::bad_samples, whole(0), "unreadable images to replace and list before giving up"},
       {"device-data", &Recipe::device_data, one_of({"auto", "off"}),

@@ -173,6 +173,11 @@ void Trainer::build_model() {
   model_.emplace(create_model(recipe_.model, model_options(recipe_, data_.train->num_classes())));
   if (recipe_.resume.empty()) load_first_weights();  // a run that goes on brings its own
   model_->move_to(placement_.device);
+  VT_CHECK(
+      !recipe_.grad_checkpointing || model_->state_dict().size() == model_->parameters().size(),
+      "--grad-checkpointing: the running statistics of {} would move twice in each update, expected a model without "
+      "batch norm",
+      model_->name());
   if (recipe_.model_ema) average_model_.emplace(model_->deep_copy());
   optimizer_ = make_optimizer(recipe_, *model_);
   if (average_model_) average_.emplace(model_->parameters(), average_model_->parameters(), recipe_.model_ema_decay);

@@ -52,7 +52,7 @@ Tensor WeightUpdate::task_loss(const Tensor& logits, const Inputs& inputs) const
 /// The mean loss of the batch. With a teacher, `counts` becomes Distillation::agreement.
 Tensor WeightUpdate::loss_of(const Inputs& inputs, Generator& generator, Tensor& counts) const {
   const Tensor images = placement_.place(inputs.images);
-  const Pass pass{.training = true, .generator = &generator};
+  const Pass pass{.training = true, .generator = &generator, .recompute = recipe_.grad_checkpointing};
   if (!distillation_) return task_loss(cast(model_(images, pass), DType::f32), inputs);
   std::vector<Tensor> heads = model_.forward_heads(images, pass);
   for (Tensor& logits : heads) logits = cast(logits, DType::f32);
