@@ -42,9 +42,8 @@ int run_augment(const AugmentOptions& options) {
   write_png(sheet, options.output);
   fmt::print("{}: {}x{} pixels, {} images, {} versions of each{}\n", options.output, sheet.width, sheet.height,
              pictures.size(), options.versions, recipe.aa.empty() ? "" : ", policy " + recipe.aa);
-  if ((recipe.mixup > 0 || recipe.cutmix > 0) && pictures.size() % 2 != 0) {
-    fmt::print("mixup and CutMix are not shown: they need an even number of images\n");
-  }
+  const std::string missing = not_shown(recipe, pictures.size());
+  if (!missing.empty()) fmt::print("{}\n", missing);
   return exit_success;
 }
 

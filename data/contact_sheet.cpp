@@ -39,6 +39,17 @@ void place(const Image& picture, int top, int left, int side, Image& sheet) {
   }
 }
 
+/// Writes lines below each other.
+void write_lines(const std::vector<std::string>& lines, int top, int left, Image& sheet) {
+  for (const std::string& line : lines) {
+    draw_text(sheet, top, left, line, ink);
+    top += glyph_height;
+  }
+}
+
+/// How many characters fit into so many pixels; the last one needs no space behind it.
+int characters_in(std::int64_t pixels) { return static_cast<int>((pixels + 1) / glyph_width); }
+
 }  // namespace
 
 std::vector<std::string> wrapped(const std::vector<std::string>& phrases, int width) {
@@ -49,42 +60,47 @@ std::vector<std::string> wrapped(const std::vector<std::string>& phrases, int wi
       lines.back() += ", " + phrase;
       continue;
     }
-    for (; phrase.size() > limit; phrase.erase(0, limit)) lines.push_back(phrase.substr(0, limit));
+    while (phrase.size() > limit) {
+      const std::size_t space = phrase.rfind(' ', limit);  // one just behind the line will do
+      const bool found = space != std::string::npos && space > 0;
+      lines.push_back(phrase.substr(0, found ? space : limit));
+      phrase.erase(0, found ? space + 1 : limit);
+    }
     lines.push_back(phrase);
   }
   return lines;
 }
 
-Image contact_sheet(const std::vector<std::vector<Tile>>& rows) {
+Image contact_sheet(const std::vector<std::vector<Tile>>& rows, const std::string& heading) {
   const int longest = longest_side(rows);
   const int side = longest * ((least_side + longest - 1) / longest);
-  const int characters = (side + 1) / glyph_width;  // the last one needs no space behind it
+  const int characters = characters_in(side);
   std::size_t columns = 0;
-  std::int64_t height = gap;
+  for (const auto& row : rows) columns = std::max(columns, row.size());
+  const std::int64_t width = gap + static_cast<std::int64_t>(columns) * (side + gap);
+  std::vector<std::string> heading_lines;
+  if (!heading.empty()) heading_lines = wrapped({heading}, characters_in(width - 2 * gap));
+  const int first_top = gap + static_cast<int>(heading_lines.size()) * glyph_height;
+  std::int64_t height = first_top;
   std::vector<int> heights;  // of the rows
   for (const auto& row : rows) {
-    columns = std::max(columns, row.size());
     std::size_t lines = 0;
     for (const Tile& tile : row) lines = std::max(lines, wrapped(tile.caption, characters).size());
     heights.push_back(side + gap / 2 + static_cast<int>(lines) * glyph_height + gap);
     height += heights.back();
   }
-  const std::int64_t width = gap + static_cast<std::int64_t>(columns) * (side + gap);
   VT_CHECK(height <= max_image_pixels / width, "contact sheet: {} x {} pixels, expected {} in all at most", width,
            height, max_image_pixels);
 
   Image sheet(static_cast<int>(height), static_cast<int>(width));
   for (std::size_t i = 0; i < sheet.pixels.size(); i += 3) std::memcpy(&sheet.pixels[i], paper.data(), 3);
-  int top = gap;
+  write_lines(heading_lines, gap, gap, sheet);
+  int top = first_top;
   for (std::size_t i = 0; i < rows.size(); top += heights[i], ++i) {
     int left = gap;
     for (const Tile& tile : rows[i]) {
       place(tile.picture, top, left, side, sheet);
-      int line_top = top + side + gap / 2;
-      for (const std::string& line : wrapped(tile.caption, characters)) {
-        draw_text(sheet, line_top, left, line, ink);
-        line_top += glyph_height;
-      }
+      write_lines(wrapped(tile.caption, characters), top + side + gap / 2, left, sheet);
       left += side + gap;
     }
   }

@@ -6,9 +6,38 @@
 
 #include "autograd/tape.h"
 #include "models/square_side.h"
+#include "ops/ops.h"
 
 namespace vitrine {
 namespace {
+
+// ---- Position embeddings ----
+
+/// Matrix (to, from) f64 of linear interpolation with the first and the last places of both aligned.
+Tensor aligned_matrix(std::int64_t from, std::int64_t to) {
+  const std::int64_t steps = std::max<std::int64_t>(to - 1, 1);
+  Tensor matrix = zeros({to, from}, DType::f64);
+  for (std::int64_t o = 0; o < to; ++o) {
+    const std::int64_t place = o * (from - 1);  // in units of 1 / steps: whole numbers never lead past the last one
+    double* row = matrix.data<double>() + o * from + place / steps;
+    const double share = static_cast<double>(place % steps) / static_cast<double>(steps);
+    row[0] = 1 - share;
+    if (share > 0) row[1] = share;
+  }
+  return matrix;
+}
+
+/// Images (1, D, H, W) -> (1, D, grid, grid), in double.
+Tensor resize_aligned(const Tensor& images, std::int64_t grid) {
+  const Tensor rows = aligned_matrix(images.size(2), grid), columns = aligned_matrix(images.size(3), grid);
+  return matmul(matmul(rows, cast_data(images, DType::f64)), transpose(columns, 0, 1));
+}
+
+/// The same by timm's bicubic, in float or double.
+Tensor resize_bicubic(const Tensor& images, std::int64_t grid) {
+  const DType dtype = images.dtype() == DType::bf16 ? DType::f32 : images.dtype();
+  return interpolate(cast_data(images, dtype), grid, grid, InterpolationMode::bicubic, /*antialias=*/true);
+}
 
 // ---- Bias tables ----
 
@@ -60,9 +89,9 @@ Tensor resize_position_map(const Tensor& map, std::int64_t grid, PositionFilter 
            to_string(map.shape()), grid);
   if (map.size(1) == grid && map.size(2) == grid) return map;
   const PauseRecording pause;
-  const DType dtype = map.dtype() == DType::bf16 ? DType::f32 : map.dtype();
-  const Tensor image = permute(cast_data(map, dtype), {0, 3, 1, 2});  // (1, D, H, W)
-  const Tensor resized = interpolate(image, grid, grid, filter, filter == PositionFilter::bicubic);
+  const Tensor images = permute(map, {0, 3, 1, 2});
+  const Tensor resized =
+      filter == PositionFilter::bicubic ? resize_bicubic(images, grid) : resize_aligned(images, grid);
   return cast_data(contiguous(permute(resized, {0, 2, 3, 1})), map.dtype());
 }
 

@@ -201,8 +201,26 @@ TEST(AugmentationRecipe, MistakesNameTheFlag) {
 TEST(ContactSheet, WrapsPhrasesIntoLines) {
   EXPECT_EQ(wrapped({"flip", "rotate -27", "equalize"}, 17),
             (std::vector<std::string>{"flip, rotate -27", "equalize"}));
+  EXPECT_EQ(wrapped({"flip", "cutmix 9x12 at 3,40"}, 11), (std::vector<std::string>{"flip", "cutmix 9x12", "at 3,40"}));
   EXPECT_EQ(wrapped({"abcdefgh"}, 3), (std::vector<std::string>{"abc", "def", "gh"}));
   EXPECT_TRUE(wrapped({}, 10).empty());
+}
+
+const std::string capital_i =
+    ".###."
+    "..#.."
+    "..#.."
+    "..#.."
+    "..#.."
+    "..#.."
+    ".###.";
+
+std::string letter_at(const Image& sheet, int top, int left) {
+  std::string letter;
+  for (int y = 0; y < 7; ++y) {
+    for (int x = 0; x < 5; ++x) letter += sheet.at(top + y, left + x)[0] < 128 ? '#' : '.';
+  }
+  return letter;
 }
 
 TEST(ContactSheet, EnlargesPicturesAndWritesBelowThem) {
@@ -215,20 +233,22 @@ TEST(ContactSheet, EnlargesPicturesAndWritesBelowThem) {
       ASSERT_EQ(std::memcmp(sheet.at(8 + y, 8 + 32 + x), picture.at(y / 2, x / 2), 3), 0) << y << ' ' << x;
     }
   }
-  std::string letter;  // the capital I
-  for (int y = 0; y < 7; ++y) {
-    for (int x = 0; x < 5; ++x) letter += sheet.at(8 + 128 + 4 + y, 8 + x)[0] < 128 ? '#' : '.';
-  }
-  EXPECT_EQ(letter,
-            ".###."
-            "..#.."
-            "..#.."
-            "..#.."
-            "..#.."
-            "..#.."
-            ".###.");
+  EXPECT_EQ(letter_at(sheet, 8 + 128 + 4, 8), capital_i);
   expect_parts(error_of([] { contact_sheet({}); }), {"no pictures"});
   expect_parts(error_of([] { contact_sheet({{{Image(0, 3), {}}}}); }), {"3 x 0 pixels"});
+}
+
+TEST(ContactSheet, HeadingMovesTheTilesDown) {
+  const std::vector<std::vector<Tile>> rows = {{{noise_image(32, 32), {"flip"}}, {noise_image(32, 32), {}}}};
+  const Image sheet = contact_sheet(rows),
+              headed = contact_sheet(rows, std::string(30, 'I') + " " + std::string(9, 'I') + " III");
+  ASSERT_EQ(headed.height, sheet.height + 10) << "44 characters fit";
+  const Image taller = contact_sheet(rows, std::string(30, 'I') + " " + std::string(9, 'I') + " IIII");
+  ASSERT_EQ(taller.height, sheet.height + 2 * 10) << "45 do not";
+  EXPECT_EQ(letter_at(taller, 8, 8 + 39 * 6), capital_i) << "the last of the first line";
+  EXPECT_EQ(letter_at(taller, 8 + 10, 8), capital_i) << "the first of the second";
+  EXPECT_TRUE(std::equal(sheet.pixels.begin() + 8 * sheet.width * 3, sheet.pixels.end(),
+                         taller.pixels.begin() + (8 + 2 * 10) * taller.width * 3));
 }
 
 TEST(ContactSheet, ShowsWhatTheTransformMakes) {
@@ -239,6 +259,7 @@ TEST(ContactSheet, ShowsWhatTheTransformMakes) {
   const std::vector<NamedPicture> pictures = {{"first.png", noise_image(32, 32, 1)},
                                               {"second.png", noise_image(32, 32, 2)}};
   const Image alone = augmentation_sheet(recipe, config, {pictures[0]}, 2);
+  const int top = 8 + glyph_height;  // below one line that says that CutMix is not shown
   // Below the tile stands what was drawn; in it, the floats of the loader's sample 0 in epoch 1 as bytes.
   TransformRecord record;
   std::vector<float> values(3 * 32 * 32);
@@ -250,15 +271,81 @@ TEST(ContactSheet, ShowsWhatTheTransformMakes) {
       for (int c = 0; c < 3; ++c) {
         const double value = values[static_cast<std::size_t>((c * 32 + y) * 32 + x)] * 0.5 + 0.5;
         const double expected = std::clamp(255 * value, 0.0, 255.0);
-        const int found = alone.at(8 + 4 * y + 1, 8 + 2 * 136 + 4 * x + 2)[c];
+        const int found = alone.at(top + 4 * y + 1, 8 + 2 * 136 + 4 * x + 2)[c];
         ASSERT_TRUE(std::abs(found - expected) <= 0.51) << y << ' ' << x << ' ' << c;
       }
     }
   }
   const Image both = augmentation_sheet(recipe, config, pictures, 2);
   EXPECT_EQ(both.width, alone.width);
-  const auto second_version = [](const Image& sheet) { return crop(sheet, {8, 8 + 2 * 136, 128, 128}).pixels; };
-  EXPECT_NE(second_version(alone), second_version(both)) << "two pictures are mixed, one cannot be";
+  const auto second_version = [](const Image& sheet, int y) { return crop(sheet, {y, 8 + 2 * 136, 128, 128}).pixels; };
+  EXPECT_NE(second_version(alone, top), second_version(both, 8)) << "two pictures are mixed, one cannot be";
+}
+
+/// Whether `mixed` is what its caption says: parts of `own` and of its partner, among the unmixed pictures of its column.
+void expect_mixed_as_said(const Tile& mixed, const Tile& own, const std::vector<std::vector<Tile>>& unmixed,
+                          std::size_t column) {
+  const std::string phrase = mixed.caption.back();
+  double percent = 0;
+  int width = 0, height = 0, left = 0, top = 0, number = 0;
+  const bool mixup = std::sscanf(phrase.c_str(), "mixup with %lf%% of picture %d", &percent, &number) == 2;
+  const bool cutmix =
+      std::sscanf(phrase.c_str(), "cutmix %dx%d at %d,%d from picture %d", &width, &height, &left, &top, &number) == 5;
+  ASSERT_TRUE(mixup != cutmix && number >= 1 && number <= 4) << phrase;
+  const Image& other = unmixed[static_cast<std::size_t>(number - 1)][column].picture;
+  for (int y = 0; y < 32; ++y) {
+    for (int x = 0; x < 32; ++x) {
+      const bool inside = y >= top && y < top + height && x >= left && x < left + width;
+      const double share = mixup ? percent / 100 : inside ? 1 : 0;
+      for (int c = 0; c < 3; ++c) {
+        const double expected = (1 - share) * own.picture.at(y, x)[c] + share * other.at(y, x)[c];
+        ASSERT_TRUE(std::abs(mixed.picture.at(y, x)[c] - expected) <= 1.2) << phrase << ": " << y << ' ' << x;
+      }
+    }
+  }
+}
+
+TEST(ContactSheet, SaysWhatWasMixed) {
+  PretrainedConfig config;
+  config.input_size = {3, 32, 32};
+  std::vector<NamedPicture> pictures;
+  for (int i = 1; i <= 4; ++i) pictures.push_back({fmt::format("{}.png", i), noise_image(32, 32, i)});
+  const auto unmixed = augmentation_tiles(parse_recipe("aa: rand-m9-inc1\n", "r.yaml"), config, pictures, 4);
+  std::map<std::string, int> kinds;
+  for (const auto& [mode, draws] : {std::pair{"batch", 1u}, {"pair", 2u}, {"elem", 4u}}) {
+    const Recipe recipe = parse_recipe(
+        fmt::format("aa: rand-m9-inc1\nmixup: 0.8\ncutmix: 1\nmixup-off-epoch: 1\nmixup-mode: {}\n", mode), "r.yaml");
+    const auto tiles = augmentation_tiles(recipe, config, pictures, 4);
+    std::set<std::string> first_column;
+    for (std::size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(tiles[i][0].caption[0], fmt::format("picture {}", i + 1));
+      for (std::size_t column = 1; column <= 4; ++column) {
+        expect_mixed_as_said(tiles[i][column], unmixed[i][column], unmixed, column);
+        ++kinds[tiles[i][column].caption.back().substr(0, 6)];
+      }
+      const std::string phrase = tiles[i][1].caption.back();
+      first_column.insert(phrase.substr(0, phrase.rfind(' ')));  // without the partner's number
+    }
+    EXPECT_EQ(first_column.size(), draws) << mode;
+  }
+  EXPECT_GE(kinds["mixup "], 4);
+  EXPECT_GE(kinds["cutmix"], 4);
+  EXPECT_FALSE(phrase_of({.lambda = 1, .cutmix = true}, 2)) << "an empty box mixes nothing";
+}
+
+TEST(ContactSheet, SaysWhatItCannotShow) {
+  const Recipe recipe = parse_recipe("mixup: 0.8\ncutmix: 1\nhflip: 0\ntrain-crop: center\n", "r.yaml");
+  EXPECT_EQ(not_shown(recipe, 3), "mixup and CutMix not shown: give an even number of images, not 3");
+  EXPECT_EQ(not_shown(recipe, 2), "");
+  EXPECT_EQ(not_shown(parse_recipe("cutmix: 1\n", "r.yaml"), 1),
+            "CutMix not shown: give an even number of images, not 1");
+  EXPECT_EQ(not_shown(parse_recipe("mixup: 0.8\nmixup-prob: 0\n", "r.yaml"), 1), "");
+  PretrainedConfig config;
+  config.input_size = {3, 32, 32};
+  const std::vector<NamedPicture> one = {{"first.png", noise_image(32, 32, 1)}};
+  const auto tiles = augmentation_tiles(recipe, config, one, 1);
+  EXPECT_EQ(tiles[0][1].caption, std::vector<std::string>{"unchanged"});
+  EXPECT_EQ(augmentation_sheet(recipe, config, one, 1).pixels, contact_sheet(tiles, not_shown(recipe, 1)).pixels);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Weights for other sizes: timm's numbers for position embeddings and bias tables, and what loading tells about each.
+// Weights for other sizes: position embeddings as timm and the ViT paper resize them, bias tables as timm, and what loading tells.
 #include "models/load_weights.h"
 
 #include <gtest/gtest.h>
@@ -25,23 +25,42 @@ void expect_resized(const Tensor& from, const Tensor& expected, const Resize& re
   EXPECT_TRUE(relative_error(single, expected) <= 1e-6) << what << ": " << relative_error(single, expected);
 }
 
-TEST(ResizePositions, EmbeddingsAsTimm) {
+/// All resizes of the file by one filter.
+void expect_resized_positions(PositionFilter filter, const std::string& name, const std::vector<std::int64_t>& grids) {
   const auto file = golden();
-  for (const std::int64_t prefix : {0, 1, 2}) {
-    for (const std::int64_t grid : {4, 6, 9}) {
-      for (const auto& [filter, name] :
-           {std::pair{PositionFilter::bicubic, "bicubic"}, {PositionFilter::bilinear, "bilinear"}}) {
-        const std::string from = fmt::format("embed.{}", prefix), to = fmt::format("{}.{}.{}", from, name, grid);
-        expect_resized(
-            file.at(from), file.at(to),
-            [&, filter = filter](const Tensor& x) { return resize_position_embedding(x, grid, prefix, filter); }, to);
-      }
+  for (const std::int64_t grid : grids) {
+    for (const std::int64_t prefix : {0, 1, 2}) {
+      const std::string from = fmt::format("embed.{}", prefix), to = fmt::format("{}.{}.{}", from, name, grid);
+      const auto resize = [&](const Tensor& x) { return resize_position_embedding(x, grid, prefix, filter); };
+      expect_resized(file.at(from), file.at(to), resize, to);
     }
   }
-  for (const std::int64_t grid : {4, 6, 9}) {
-    const std::string to = fmt::format("map.{}", grid);
-    expect_resized(
-        file.at("map"), file.at(to), [&](const Tensor& x) { return resize_position_map(x, grid); }, to);
+  for (const char* from : {"map.6x6", "map.5x3", "map.1x1"}) {
+    for (const std::int64_t grid : {1, 4, 6, 9}) {
+      const std::string to = fmt::format("{}.{}.{}", from, name, grid);
+      const auto resize = [&](const Tensor& x) { return resize_position_map(x, grid, filter); };
+      expect_resized(file.at(from), file.at(to), resize, to);
+    }
+  }
+}
+
+TEST(ResizePositions, BicubicAsTimm) { expect_resized_positions(PositionFilter::bicubic, "bicubic", {4, 6, 9}); }
+
+TEST(ResizePositions, BilinearAsThePaper) {
+  expect_resized_positions(PositionFilter::bilinear, "bilinear", {1, 2, 4, 6, 9, 16});
+}
+
+// From 28 to 24 places, rounding leads scipy.ndimage.zoom past the last place, and it writes 0.
+TEST(ResizePositions, BilinearKeepsTheCorners) {
+  for (const std::int64_t from : {2, 14, 28}) {
+    const Tensor map = reshape(arange(from * from, DType::f64) + 1.0, {1, from, from, 1});
+    for (const std::int64_t to : {2, 22, 24, 28}) {
+      const std::vector<double> values = resize_position_map(map, to, PositionFilter::bilinear).to_vector<double>();
+      const auto last = static_cast<double>(from * from), step = static_cast<double>(from - 1);
+      EXPECT_EQ(values.front(), 1) << from << ' ' << to;
+      EXPECT_EQ(values.at(static_cast<std::size_t>(to - 1)), 1 + step) << from << ' ' << to;
+      EXPECT_EQ(values.back(), last) << from << ' ' << to;
+    }
   }
 }
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "data/contact_sheet.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -36,19 +35,25 @@ Column make_column(const Recipe& recipe, const TrainTransform& transform, const 
   return column;
 }
 
-/// Mixes the pictures of a column; without smoothing, their targets are the shares that they have in each other.
-void mix_column(Mixing mixing, std::uint64_t seed, Column& column) {
+/// The mixing that the sheet shows, if the recipe has one: that before off_epoch, of labels without smoothing.
+std::optional<Mixing> visible_mixing(const Recipe& recipe) {
+  std::optional<Mixing> mixing = train_loader_options(recipe, 0, cpu).mixing;
+  if (!mixing) return {};
+  mixing->off_epoch = 0;
+  mixing->smoothing = 0;
+  return mixing->mixes(0) ? mixing : std::nullopt;
+}
+
+/// Mixes the pictures of a column, each with its partner.
+void mix_column(const Mixing& mixing, std::uint64_t seed, Column& column) {
+  Batch& batch = column.batch;
   const auto count = static_cast<std::int64_t>(column.phrases.size());
-  mixing.smoothing = 0;
-  mixing.off_epoch = 0;
-  apply_mixing(mixing, count, seed, column.batch);
-  const std::vector<float> shares = column.batch.targets.to_vector<float>();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t partner = count - 1 - i;
-    const float share = shares[static_cast<std::size_t>(i * count + partner)];
-    if (share == 0) continue;
-    column.phrases[static_cast<std::size_t>(i)].push_back(
-        fmt::format("{:.0f}% of picture {}", 100 * share, partner + 1));
+  const auto side = static_cast<int>(batch.images.size(2));
+  apply_mixing(mixing, count, seed, batch);
+  const auto draws = draw_batch_mixing(mixing, seed, batch.epoch, batch.number, count, side, side);  // those it took
+  for (std::size_t i = 0; i < draws.size(); ++i) {
+    const auto phrase = phrase_of(draws[i], count - static_cast<std::int64_t>(i));  // counted from 1
+    if (phrase) column.phrases[i].push_back(*phrase);
   }
 }
 
@@ -95,31 +100,53 @@ std::vector<std::string> phrases_of(const TrainTransform& transform, const Trans
   for (const Box& erased : record.erased) {
     phrases.push_back(fmt::format("erase {}x{} at {},{}", erased.width, erased.height, erased.left, erased.top));
   }
-  if (phrases.empty()) phrases.emplace_back("unchanged");
   return phrases;
 }
 
-Image augmentation_sheet(const Recipe& recipe, const PretrainedConfig& preprocessing,
-                         const std::vector<NamedPicture>& pictures, int versions) {
+std::optional<std::string> phrase_of(const MixingDraw& draw, std::int64_t partner) {
+  if (draw.lambda == 1) return {};
+  if (!draw.cutmix) return fmt::format("mixup with {:.1f}% of picture {}", 100 * (1 - draw.lambda), partner);
+  return fmt::format("cutmix {}x{} at {},{} from picture {}", draw.right - draw.left, draw.bottom - draw.top, draw.left,
+                     draw.top, partner);
+}
+
+std::string not_shown(const Recipe& recipe, std::size_t pictures) {
+  const std::optional<Mixing> mixing = visible_mixing(recipe);
+  if (!mixing || pictures % 2 == 0) return "";
+  const bool mixup = mixing->mixup_alpha > 0, cutmix = mixing->cutmix_alpha > 0;
+  const char* what = mixup && cutmix ? "mixup and CutMix" : mixup ? "mixup" : "CutMix";
+  return fmt::format("{} not shown: give an even number of images, not {}", what, pictures);
+}
+
+std::vector<std::vector<Tile>> augmentation_tiles(const Recipe& recipe, const PretrainedConfig& preprocessing,
+                                                  const std::vector<NamedPicture>& pictures, int versions) {
   VT_CHECK(!pictures.empty() && versions >= 1, "augmentation sheet: {} pictures and {} versions, expected 1 or more",
            pictures.size(), versions);
   const TrainTransform transform = train_transform(recipe, preprocessing);
   transform.check();
-  const std::optional<Mixing> mixing = train_loader_options(recipe, 0, cpu).mixing;
+  const std::optional<Mixing> mixing = visible_mixing(recipe);
   std::vector<std::vector<Tile>> rows;
-  for (const NamedPicture& picture : pictures) {
-    rows.push_back({{fitted(picture.image, std::max(transform.image_size, 128)),
-                     {picture.name, fmt::format("{}x{}", picture.image.width, picture.image.height)}}});
+  for (const auto& [name, image] : pictures) {
+    rows.push_back(
+        {{fitted(image, std::max(transform.image_size, 128)),
+          {fmt::format("picture {}", rows.size() + 1), name, fmt::format("{}x{}", image.width, image.height)}}});
   }
   for (int number = 0; number < versions; ++number) {
     Column column = make_column(recipe, transform, pictures, number);
     if (mixing && pictures.size() % 2 == 0) mix_column(*mixing, recipe.seed, column);
     for (std::size_t i = 0; i < pictures.size(); ++i) {
-      rows[i].push_back(
-          {picture_of(column.batch, static_cast<std::int64_t>(i), transform.normalization), column.phrases[i]});
+      std::vector<std::string>& phrases = column.phrases[i];
+      if (phrases.empty()) phrases.emplace_back("unchanged");
+      rows[i].push_back({picture_of(column.batch, static_cast<std::int64_t>(i), transform.normalization), phrases});
     }
   }
-  return contact_sheet(rows);
+  return rows;
+}
+
+Image augmentation_sheet(const Recipe& recipe, const PretrainedConfig& preprocessing,
+                         const std::vector<NamedPicture>& pictures, int versions) {
+  return contact_sheet(augmentation_tiles(recipe, preprocessing, pictures, versions),
+                       not_shown(recipe, pictures.size()));
 }
 
 }  // namespace vitrine

@@ -128,7 +128,7 @@ Fields model_fields() {
        "weights to start from, of timm, torchvision or Hugging Face; for another image size positions are resized, and "
        "what does not fit, such as another head, stays random"},
       {"pos-embed-interpolation", &Recipe::pos_embed_interpolation, one_of({"bicubic", "bilinear"}),
-       "how --pretrained-path resizes position embeddings"},
+       "how --pretrained-path resizes positions: bicubic as timm does, bilinear as the ViT paper's own code does"},
       {"initial-checkpoint", &Recipe::initial_checkpoint, any("a file or folder"),
        "weights to start from, of timm, torchvision or Hugging Face; all must fit"},
       {"resume", &Recipe::resume, any("a checkpoint"), "goes on with a run, bit for bit, in its own folder"},
