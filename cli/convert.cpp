@@ -1,8 +1,9 @@
 // vitrine convert: weights under the names of another library.
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "models/weight_layouts.h"
@@ -32,6 +33,49 @@ TranslatedWeights read_translated(const std::string& source) {
   return weights;
 }
 
+/// Whether config.json lies with the source.
+bool is_described(const std::string& source) {
+  const fs::path folder = fs::is_directory(source) ? fs::path(source) : fs::path(source).parent_path();
+  return fs::exists(folder / "config.json");
+}
+
+/// The flags by which `vitrine eval` does without config.json.
+std::string flags_for_eval(const LoadedModel& loaded) {
+  const auto config = nlohmann::ordered_json::parse(to_config_json(loaded.model, loaded.preprocessing, {}));
+  std::string flags = fmt::format("--model {} --num-classes {}", loaded.model.name(), loaded.model.classes());
+  std::string kwargs;
+  for (const auto& [name, value] : config.at("model_args").items()) {
+    std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    std::erase_if(text, [](char c) { return c == '[' || c == ']'; });
+    kwargs += fmt::format(" {}={}", name, text);
+  }
+  if (!kwargs.empty()) flags += " --model-kwargs" + kwargs;
+  const PretrainedConfig& p = loaded.preprocessing;
+  return fmt::format("{} --crop-pct {} --interpolation {} --mean {} --std {}", flags, p.crop_pct, p.interpolation,
+                     fmt::join(p.mean, " "), fmt::join(p.std, " "));
+}
+
+/// Writes the weights, in a folder with what its layout says of the model; returns how the report of it ends.
+std::string write_converted(const ConvertOptions& options, WeightLayout layout, const fs::path& target,
+                            const StateDict& converted) {
+  const bool described = is_described(options.source), into_folder = target != options.destination;
+  if (described && into_folder && layout != WeightLayout::torchvision) {
+    const LoadedModel loaded = load_model(options.source);
+    save_weights(options.destination, loaded.model, loaded.preprocessing, loaded.label_names, layout);
+    return layout == WeightLayout::timm ? ", with config.json" : ", with config.json and preprocessor_config.json";
+  }
+  std::string remark;
+  if (layout == WeightLayout::torchvision) {
+    const std::string flags = described ? flags_for_eval(load_model(options.source)) : "--model NAME";
+    remark = "\nno config.json was written, torchvision has none: say to vitrine eval " + flags;
+  } else if (into_folder) {
+    remark = fmt::format("\nno config.json was written, since none lies beside {}", options.source);
+  }
+  if (target.has_parent_path()) make_folder(target.parent_path());
+  write_safetensors(target, converted, {{"format", "pt"}});
+  return remark;
+}
+
 int run_convert(const ConvertOptions& options) {
   VT_CHECK(fs::exists(options.source), "{}: no such file or folder", options.source);
   const WeightLayout layout = weight_layout_from_name(options.to);
@@ -39,20 +83,10 @@ int run_convert(const ConvertOptions& options) {
   VT_CHECK(!fs::exists(target), "{}: exists already, expected a new file", target.string());
   const TranslatedWeights weights = read_translated(options.source);
   const StateDict converted = to_layout(weights.state, layout);
-  const fs::path folder =
-      fs::is_directory(options.source) ? fs::path(options.source) : fs::path(options.source).parent_path();
-  const bool with_config =
-      layout == WeightLayout::timm && target != options.destination && fs::exists(folder / "config.json");
-  if (with_config) {
-    const LoadedModel loaded = load_model(options.source);
-    save_weights(options.destination, loaded.model, loaded.preprocessing, loaded.label_names);
-  } else {
-    if (target.has_parent_path()) make_folder(target.parent_path());
-    write_safetensors(target, converted, {{"format", "pt"}});
-  }
+  const std::string ending = write_converted(options, layout, target, converted);
   for (const std::string& name : weights.unused) fmt::print("{}: left out, no classifier uses it\n", name);
   fmt::print("{}: {} tensors from the names of {} to those of {}{}\n", target.string(), converted.size(),
-             weights.description(), options.to, with_config ? ", with config.json" : "");
+             weights.description(), options.to, ending);
   return exit_success;
 }
 

@@ -54,6 +54,10 @@ ViTConfig apply(const std::string& name, ViTConfig config, const ModelOptions& o
   return config;
 }
 
+DistilledConfig apply(const std::string& name, const DistilledConfig& config, const ModelOptions& o) {
+  return {apply(name, config.vit, o)};
+}
+
 HybridConfig apply(const std::string& name, HybridConfig config, const ModelOptions& o) {
   check_absent(name, "patch_size", o.patch_size);
   config.vit = apply(name, config.vit, o);
@@ -159,13 +163,21 @@ Model wrapped(M model, Model::Info info) {
 
 }  // namespace
 
+ModelConfig config_of(const Model& model) {
+  const auto found = catalog().find(model.name());
+  VT_CHECK(found != catalog().end(), "config_of: {} is not one of the {} models that have a name", model.name(),
+           catalog().size());
+  return std::visit([&](const auto& config) { return ModelConfig(apply(model.name(), config, model.info().options)); },
+                    found->second.config);
+}
+
 Model build_model(const std::string& name, const CatalogEntry& entry, const ModelOptions& options,
                   const Initializer& init) {
   Model::Info info{.name = name, .pretrained = entry.pretrained, .options = options, .no_decay = vit_no_decay()};
   if (const auto* config = std::get_if<DistilledConfig>(&entry.config)) {
     info.no_decay = deit_no_decay();
     info.has_distillation_token = true;
-    return wrapped(DistilledVisionTransformer::make(apply(name, config->vit, options), init,
+    return wrapped(DistilledVisionTransformer::make(apply(name, *config, options).vit, init,
                                                     distilled_head(options.distilled_head.value_or("both"))),
                    std::move(info));
   }

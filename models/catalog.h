@@ -1,4 +1,4 @@
-// The named models: a configuration for each name, and how a model is made from it. Private to models/.
+// The named models: a configuration for each name, and how a model is made from it. Private to models/ and train/.
 #pragma once
 
 #include <map>
@@ -19,8 +19,10 @@ struct DistilledConfig {
   ViTConfig vit;
 };
 
+using ModelConfig = std::variant<ViTConfig, DistilledConfig, HybridConfig, SwinConfig, ResNetConfig, RegNetConfig>;
+
 struct CatalogEntry {
-  std::variant<ViTConfig, DistilledConfig, HybridConfig, SwinConfig, ResNetConfig, RegNetConfig> config;
+  ModelConfig config;
   PretrainedConfig pretrained;
 };
 
@@ -28,6 +30,9 @@ using Catalog = std::map<std::string, CatalogEntry, std::less<>>;
 
 /// All of them, by timm's names; and at 32 pixels for CIFAR with ten classes.
 const Catalog& catalog();
+
+/// What the model was made from: its entry with its options applied.
+ModelConfig config_of(const Model& model);
 
 /// The entry's model with `options` applied and weights from `init`. Throws Error for options that it cannot have.
 Model build_model(const std::string& name, const CatalogEntry& entry, const ModelOptions& options,

@@ -135,6 +135,21 @@ Rows torchvision_regnet() {
   return rows;
 }
 
+Rows huggingface_regnet() {
+  Rows rows = {{"stem.conv.weight", "regnet.embedder.embedder.convolution.weight"},
+               {"stem.bn.*", "regnet.embedder.embedder.normalization.*"},
+               {"head.fc.*", "classifier.1.*"}};
+  const Rows layers = {{"downsample.conv", "shortcut.convolution"}, {"downsample.bn", "shortcut.normalization"},
+                       {"conv1.conv", "layer.0.convolution"},       {"conv1.bn", "layer.0.normalization"},
+                       {"conv2.conv", "layer.1.convolution"},       {"conv2.bn", "layer.1.normalization"},
+                       {"se.fc1", "layer.2.attention.0"},           {"se.fc2", "layer.2.attention.2"},
+                       {"conv3.conv", "layer.3.convolution"},       {"conv3.bn", "layer.3.normalization"}};
+  for (const auto& [ours, theirs] : layers) {
+    rows.emplace_back("s{s+1}.b{j+1}." + ours + ".*", "regnet.encoder.stages.{s}.layers.{j}." + theirs + ".*");
+  }
+  return rows;
+}
+
 // ---- Tables from other tables ----
 
 Rows joined(Rows rows, const Rows& more) {
@@ -226,6 +241,7 @@ void add_convnets(std::vector<NameTable>& all) {
   all.push_back(table("Hugging Face's ResNet", "ResNet", TableRole::huggingface, resnet, "resnet."));
   all.push_back(table("timm's RegNet", "RegNet", TableRole::ours, ours_of(regnet)));
   all.push_back(table("torchvision's RegNet", "RegNet", TableRole::torchvision, regnet));
+  all.push_back(table("Hugging Face's RegNet", "RegNet", TableRole::huggingface, huggingface_regnet(), "regnet."));
 }
 
 }  // namespace

@@ -120,7 +120,8 @@ TEST(WeightExchange, FoldersOfTimmAreObeyed) {
 TEST(WeightExchange, WhatNoModelHasIsAnError) {
   const TemporaryFolder folder;
   for (const auto& [config, message] : std::initializer_list<std::pair<const char*, const char*>>{
-           {R"({"model_type": "bert"})", "config.json: model_type: is \"bert\", expected vit, deit, swin or resnet"},
+           {R"({"model_type": "bert"})",
+            "config.json: model_type: is \"bert\", expected vit, deit, swin, resnet or regnet"},
            {R"({"model_type": "vit", "hidden_act": "relu"})", "config.json: hidden_act: is relu, expected gelu"},
            {R"({"model_type": "vit", "num_channels": 1})", "num_channels: is 1, expected 3"},
            {R"({"model_type": "vit", "hidden_size": "a"})", "hidden_size is \"a\", which has the wrong type"},
@@ -129,7 +130,13 @@ TEST(WeightExchange, WhatNoModelHasIsAnError) {
             "id2label: has 1 labels, of which the last is number 1"},
            {R"({"model_type": "deit", "architectures": ["DeiTForImageClassification"]})",
             "architectures: is DeiTForImageClassification, expected DeiTForImageClassificationWithTeacher"},
-           {R"({"model_type": "resnet", "hidden_sizes": [8, 16, 32, 64]})", "hidden_sizes: are of another network"},
+           {R"({"model_type": "resnet", "hidden_sizes": [8, 16, 32, 64]})",
+            "config.json: hidden_sizes: is 8 16 32 64, expected 256 512 1024 2048, as ResNet-18"},
+           {R"({"model_type": "regnet", "layer_type": "x"})", "config.json: layer_type: is x, expected y"},
+           {R"({"model_type": "regnet", "downsample_in_first_stage": false})",
+            "downsample_in_first_stage: is false, expected true"},
+           {R"({"model_type": "regnet", "groups_width": 8})",
+            "hidden_sizes: is 128 192 512 1088, of groups of 8, expected those of one of regnety_002, regnety_004"},
            {R"({"architecture": "vit_tiny_patch4_32", "num_classes": -7})",
             "config.json: num_classes: is -7, expected 0"},
            {R"({"architecture": "vit_tiny_patch4_32", "num_classes": 1e30})",

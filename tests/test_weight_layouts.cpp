@@ -81,6 +81,16 @@ const RegNetConfig regnet{.image = 33,
                           .group_width = 8,
                           .stem_width = 10};
 
+/// Widths 8 and 16, depths 1 and 2.
+RegNetConfig small_regnet() {
+  RegNetConfig config = regnet;
+  config.image = 20;
+  config.depth = 3;
+  config.slope = 4;
+  config.group_width = 4;
+  return config;
+}
+
 /// The tensors of a golden file whose names begin with one of the prefixes, without these.
 StateDict tensors_of(const std::string& file_name, const std::vector<std::string>& prefixes) {
   StateDict state;
@@ -145,6 +155,9 @@ TEST(WeightLayouts, HuggingFaceResNet) {
   compare_in_both<ResNet>("layout_resnet_basic_huggingface.safetensors", resnet(false));
   compare_in_both<ResNet>("layout_resnet_bottleneck_huggingface.safetensors", resnet(true));
 }
+TEST(WeightLayouts, HuggingFaceRegNet) {
+  compare_in_both<RegNet>("layout_regnet_huggingface.safetensors", small_regnet());
+}
 TEST(WeightLayouts, MicrosoftSwin) { compare_in_both<SwinTransformer>("layout_swin_microsoft.safetensors", swin(4)); }
 
 // ---- There and back ----
@@ -171,7 +184,8 @@ TEST(WeightLayouts, OursGoBackToTheNamesOfTheFile) {
            {"layout_deit_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_swin_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_resnet_basic_huggingface.safetensors", WeightLayout::huggingface},
-           {"layout_resnet_bottleneck_huggingface.safetensors", WeightLayout::huggingface}}) {
+           {"layout_resnet_bottleneck_huggingface.safetensors", WeightLayout::huggingface},
+           {"layout_regnet_huggingface.safetensors", WeightLayout::huggingface}}) {
     SCOPED_TRACE(file);
     const StateDict weights = weights_of(file);
     const TranslatedWeights ours = to_our_layout(weights);
@@ -190,7 +204,8 @@ TEST(WeightLayouts, EveryArchitectureGoesThereAndBack) {
            {"swin_tiny_patch2_window4_32",
             {.embed_dim = 12, .depths = Numbers({1, 2, 1, 1})},
             {WeightLayout::torchvision, WeightLayout::huggingface}},
-           {"resnet18_cifar", {}, {WeightLayout::torchvision, WeightLayout::huggingface}}}) {
+           {"resnet18_cifar", {}, {WeightLayout::torchvision, WeightLayout::huggingface}},
+           {"regnety_002", {}, {WeightLayout::torchvision, WeightLayout::huggingface}}}) {
     const StateDict ours = create_model(name, options).state_dict();
     EXPECT_EQ(to_our_layout(ours).description(), "timm") << name;
     expect_same(to_our_layout(ours).state, ours);

@@ -1,8 +1,13 @@
-// The settings of transformers' ViT, DeiT, Swin and ResNet (their configuration classes), mapped to ours.
+// The settings of transformers' ViT, DeiT, Swin, ResNet and RegNet (their configuration classes), mapped to ours.
 #include "train/huggingface_config.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <cmath>
 #include <map>
+
+#include "models/catalog.h"
 
 namespace vitrine {
 namespace {
@@ -19,7 +24,7 @@ void check_common(const ConfigFile& config, const std::string& activation) {
   expect_setting<std::int64_t>(config, "num_channels", 3);
 }
 
-/// Labels in the order of their numbers; none where they are only "LABEL_0", "LABEL_1", ...
+/// Labels in the order of their numbers, up to the last that is more than its number, as "LABEL_7" is.
 void read_labels(const ConfigFile& config, HuggingFaceModel& model) {
   std::map<std::size_t, std::string> labels;
   for (const auto& [number, label] : config.members("id2label")) {
@@ -40,10 +45,11 @@ void read_labels(const ConfigFile& config, HuggingFaceModel& model) {
   VT_CHECK(labels.rbegin()->first + 1 == labels.size(), "{}: has {} labels, of which the last is number {}",
            config.where("id2label"), labels.size(), labels.rbegin()->first);
   model.options.num_classes = static_cast<std::int64_t>(labels.size());
-  const bool named = std::ranges::any_of(
-      labels, [](const auto& entry) { return entry.second != fmt::format("LABEL_{}", entry.first); });
-  if (!named) return;
   for (const auto& [number, label] : labels) model.label_names.push_back(label);
+  const auto is_number = [&] {
+    return model.label_names.back() == fmt::format("LABEL_{}", model.label_names.size() - 1);
+  };
+  while (!model.label_names.empty() && is_number()) model.label_names.pop_back();
 }
 
 // ---- One architecture each. The fallbacks are the defaults of transformers, which its files may leave out. ----
@@ -57,6 +63,12 @@ std::string name_of_vit(const ModelOptions& o, bool distilled) {
   const std::string name =
       fmt::format(fmt::runtime(kind), size == sizes.end() ? "base" : size->second, *o.patch_size, *o.img_size);
   return list_models(name).empty() ? fmt::format(fmt::runtime(kind), "base", 16, 224) : name;
+}
+
+/// The factor by which `dim`, cut to an integer as models/vit.cpp does it, becomes `hidden`.
+double mlp_ratio_of(std::int64_t hidden, std::int64_t dim) {
+  const double ratio = static_cast<double>(hidden) / static_cast<double>(dim);
+  return static_cast<double>(dim) * ratio < static_cast<double>(hidden) ? std::nextafter(ratio, ratio + 1) : ratio;
 }
 
 void read_vit(const ConfigFile& config, HuggingFaceModel& model) {
@@ -76,7 +88,7 @@ void read_vit(const ConfigFile& config, HuggingFaceModel& model) {
   o.embed_dim = D;
   o.depth = static_cast<int>(config.get<std::int64_t>("num_hidden_layers", 12));
   o.num_heads = Numbers(static_cast<int>(config.get<std::int64_t>("num_attention_heads", 12)));
-  o.mlp_ratio = static_cast<double>(config.get<std::int64_t>("intermediate_size", 3072)) / static_cast<double>(D);
+  o.mlp_ratio = mlp_ratio_of(config.get<std::int64_t>("intermediate_size", 3072), D);
   model.name = name_of_vit(o, distilled);
   o.norm_eps = config.get("layer_norm_eps", 1e-12);
 }
@@ -114,14 +126,36 @@ void read_resnet(const ConfigFile& config, HuggingFaceModel& model) {
   VT_CHECK(type == "basic" || type == "bottleneck", "{}: is \"{}\", expected basic or bottleneck",
            config.where("layer_type"), type);
   const int outer = type == "basic" ? 1 : 4;
-  const std::vector<int> expected = {64 * outer, 128 * outer, 256 * outer, 512 * outer};
   const auto widths = config.get("hidden_sizes", std::vector<int>{256, 512, 1024, 2048});
   const auto depths = config.get("depths", std::vector<int>{3, 4, 6, 3});
-  VT_CHECK(widths == expected && depths.size() == widths.size(),
-           "{}: are of another network than ResNet-18, -34, -50 and their likes: the first is {} of {}",
-           config.where("hidden_sizes"), widths.empty() ? 0 : widths[0], widths.size());
+  std::vector<int> expected;
+  for (std::size_t s = 0; s < depths.size(); ++s) expected.push_back((64 << s) * outer);
+  VT_CHECK(!depths.empty() && widths == expected,
+           "{}: is {}, expected {}, as ResNet-18, -34, -50 and their likes have it", config.where("hidden_sizes"),
+           fmt::join(widths, " "), fmt::join(expected, " "));
   model.options.depths = Numbers(depths);
   model.name = type == "bottleneck" ? "resnet50" : depths == std::vector<int>{3, 4, 6, 3} ? "resnet34" : "resnet18";
+}
+
+/// Only the published ones: our RegNetY takes its widths from a line, and not every list of widths lies on one.
+void read_regnet(const ConfigFile& config, HuggingFaceModel& model) {
+  check_common(config, "relu");
+  expect_setting(config, "downsample_in_first_stage", true);
+  expect_setting<std::string>(config, "layer_type", "y");
+  const auto stem = config.get<std::int64_t>("embedding_size", 32),
+             group = config.get<std::int64_t>("groups_width", 64);
+  const auto widths = config.get("hidden_sizes", std::vector<int>{128, 192, 512, 1088});
+  const auto depths = config.get("depths", std::vector<int>{2, 6, 12, 2});
+  for (const auto& [name, entry] : catalog()) {
+    const auto* known = std::get_if<RegNetConfig>(&entry.config);
+    if (!known || known->stem_width != stem || known->group_width != group) continue;
+    const auto has = [&](const RegNetStage& stage, int width) { return stage.width == width; };
+    const auto repeats = [&](const RegNetStage& stage, int depth) { return stage.depth == depth; };
+    const std::vector<RegNetStage> stages = regnet_stages(*known);
+    if (std::ranges::equal(stages, widths, has) && std::ranges::equal(stages, depths, repeats)) model.name = name;
+  }
+  VT_CHECK(!model.name.empty(), "{}: is {}, of groups of {}, expected those of one of {}", config.where("hidden_sizes"),
+           fmt::join(widths, " "), group, fmt::join(list_models("regnety_*"), ", "));
 }
 
 }  // namespace
@@ -134,9 +168,12 @@ HuggingFaceModel read_huggingface_model(const ConfigFile& config) {
     read_vit(config, model);
   } else if (type == "swin") {
     read_swin(config, model);
-  } else {
-    VT_CHECK(type == "resnet", "{}: is \"{}\", expected vit, deit, swin or resnet", config.where("model_type"), type);
+  } else if (type == "resnet") {
     read_resnet(config, model);
+  } else {
+    VT_CHECK(type == "regnet", "{}: is \"{}\", expected vit, deit, swin, resnet or regnet", config.where("model_type"),
+             type);
+    read_regnet(config, model);
   }
   return model;
 }
@@ -153,6 +190,9 @@ PretrainedConfig read_huggingface_preprocessing(const std::filesystem::path& fol
            filter);
   preprocessing.interpolation = filter == 3 ? "bicubic" : "bilinear";
   preprocessing.crop_pct = config.get("crop_pct", preprocessing.crop_pct);
+  auto& [C, H, W] = preprocessing.input_size;  // which config.json of a convolutional network leaves open
+  H = config.get("crop_size.height", H);
+  W = config.get("crop_size.width", W);
   return preprocessing;
 }
 

@@ -137,10 +137,17 @@ std::string to_config_json(const Model& model, const PretrainedConfig& preproces
 }
 
 void save_weights(const fs::path& folder, const Model& model, const PretrainedConfig& preprocessing,
-                  const std::vector<std::string>& label_names) {
+                  const std::vector<std::string>& label_names, WeightLayout layout) {
+  VT_CHECK(layout != WeightLayout::torchvision, "{}: torchvision has no config.json, expected timm or huggingface",
+           folder.string());
+  const bool of_timm = layout == WeightLayout::timm;
+  const StateDict weights = to_layout(model.state_dict(), layout);
+  const std::string config =
+      of_timm ? to_config_json(model, preprocessing, label_names) : to_huggingface_config(model, label_names);
   make_folder(folder);
-  write_file_atomically(folder / "config.json", to_config_json(model, preprocessing, label_names));
-  write_safetensors(folder / "model.safetensors", model.state_dict(), {{"format", "pt"}});
+  write_file_atomically(folder / "config.json", config);
+  if (!of_timm) write_file_atomically(folder / "preprocessor_config.json", to_huggingface_preprocessing(preprocessing));
+  write_safetensors(folder / "model.safetensors", weights, {{"format", "pt"}});
 }
 
 StateDict read_weights(const fs::path& path) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "models/registry.h"
+#include "models/weight_layouts.h"
 
 namespace vitrine {
 
@@ -24,9 +25,10 @@ void set_model_option(ModelOptions& options, const std::string& name, const std:
 std::string to_config_json(const Model& model, const PretrainedConfig& preprocessing,
                            const std::vector<std::string>& label_names);
 
-/// Writes model.safetensors and config.json, each atomically.
+/// Writes model.safetensors and config.json, for Hugging Face also preprocessor_config.json, each atomically. Error, before
+/// anything is written, for what the layout cannot say, and for torchvision, which has no config.json.
 void save_weights(const std::filesystem::path& folder, const Model& model, const PretrainedConfig& preprocessing,
-                  const std::vector<std::string>& label_names);
+                  const std::vector<std::string>& label_names, WeightLayout layout = WeightLayout::timm);
 
 /// How the folder of the weights at `path` (or of a file there) says that images are prepared; what it leaves open, and all where
 /// it has no config.json, is `fallback`.

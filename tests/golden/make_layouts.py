@@ -3,24 +3,16 @@
 Names in the files: param.<their name> and buffer.<their name> as in a file of that library, memory.<name> where transformers has
 other names in memory, images, labels (2) i64, logits (2, 5), loss () = their mean cross entropy, grad.<their name>; float64.
 
-Also position_resizes.safetensors: what timm makes of position embeddings and bias tables for other sizes, computed in float64
-(timm itself goes through float32): embed.<prefix>, embed.<prefix>.<filter>.<grid>, map, map.<grid>, table.<window>,
-table.<window>.<new window>.
-
 Needs transformers 5.23.0 besides the libraries of the other scripts.
 """
 
-import math
 import tempfile
-from unittest import mock
 
 import safetensors.torch
 import timm
 import torch
 import torchvision
 import transformers
-from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
-from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
 from timm.models import swin_transformer as timm_swin
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
@@ -41,6 +33,8 @@ def randomise(model, seed):
         positive = name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight"))
         scale = 1 / tensor[0].numel() ** 0.5 if tensor.dim() > 1 and name.endswith("weight") else 0.4
         tensor.copy_(uniform(random, 0.5, 1.5, *tensor.shape) if positive else scale * normal(random, *tensor.shape))
+        if name.endswith("attention.0.bias"):
+            tensor.abs_().add_(0.3)  # so that the few units of squeeze-and-excitation are not all cut off by ReLU
 
 
 def named_as_in_files(model):
@@ -101,6 +95,8 @@ def make_huggingface():
     for layer_type, widths in (("basic", [4, 8]), ("bottleneck", [16, 32])):
         config = t.ResNetConfig(embedding_size=4, hidden_sizes=widths, depths=[1, 2], layer_type=layer_type, num_labels=5)
         make(f"layout_resnet_{layer_type}_huggingface.safetensors", t.ResNetForImageClassification(config), side=20, seed=31, logits_of=logits_of)
+    regnet = t.RegNetConfig(embedding_size=10, hidden_sizes=[8, 16], depths=[1, 2], groups_width=4, num_labels=5)
+    make("layout_regnet_huggingface.safetensors", t.RegNetForImageClassification(regnet), side=20, seed=39, logits_of=logits_of)
 
 
 def make_microsoft():
@@ -126,35 +122,7 @@ def make_microsoft():
     make("layout_swin_microsoft.safetensors", model, side=16, seed=35, rename=rename)
 
 
-def make_resizes():
-    random = generator(37)
-    tensors = {}
-    torch.set_default_dtype(torch.float64)
-    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):  # timm's functions in double
-        for prefix in (0, 1, 2):
-            embed = normal(random, 1, prefix + 36, 3)
-            tensors[f"embed.{prefix}"] = embed
-            for grid in (4, 6, 9):
-                for name, antialias in (("bicubic", True), ("bilinear", False)):
-                    tensors[f"embed.{prefix}.{name}.{grid}"] = resample_abs_pos_embed(
-                        embed, [grid, grid], num_prefix_tokens=prefix, interpolation=name, antialias=antialias
-                    )
-        tensors["map"] = normal(random, 1, 6, 6, 3)
-        for grid in (4, 6, 9):
-            tensors[f"map.{grid}"] = resample_abs_pos_embed_nhwc(tensors["map"], [grid, grid])
-        for window in (1, 4, 7):
-            table = normal(random, (2 * window - 1) ** 2, 2)
-            tensors[f"table.{window}"] = table
-            for other in (1, 2, 4, 7, 8, 12, 24):
-                shape = ((2 * other - 1) ** 2, 2)
-                tensors[f"table.{window}.{other}"] = resize_rel_pos_bias_table(table, (other, other), shape)
-    torch.set_default_dtype(torch.float32)
-    assert math.prod(tensors["table.7.12"].shape) == 23 * 23 * 2 and tensors["table.7.12"].dtype == torch.float64
-    store("position_resizes.safetensors", tensors, timm=timm.__version__, seed=37)
-
-
 if __name__ == "__main__":
     make_torchvision()
     make_huggingface()
     make_microsoft()
-    make_resizes()

@@ -96,6 +96,18 @@ refuse 2 "recipe.pipe: is no ordinary file" train -c recipe.pipe
 # ---- Weights under other names ----
 "$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"
 grep -qa vit.encoder.layer.0.attention.attention.query.weight converted/model.safetensors || fail "convert: the names"
+tr -d ' \n' <converted/config.json | grep -q '"model_type":"vit".*"id2label":{"0":"' || fail "convert: $(cat converted/config.json)"
+"$vitrine" convert converted again --to timm | grep -q 'with config.json' || fail "convert: from Hugging Face's folder"
+for weights in runs/whole converted again; do
+  "$vitrine" eval --checkpoint $weights --dataset shapes --val-num-samples 16 2>/dev/null | sed 's/.*: 16/16/' >"$weights.eval"
+  cmp runs/whole.eval "$weights.eval" || fail "convert: eval of $weights gives $(cat "$weights.eval")"
+done
+[[ $(tr -d '\n' <again/config.json | sed 's/.*"label_names"//') == "$(tr -d '\n' <runs/whole/config.json | sed 's/.*"label_names"//')" ]] ||
+  fail "convert: the labels are $(cat again/config.json)"
+mkdir nothing_beside
+cp runs/whole/model.safetensors nothing_beside/back.safetensors
+"$vitrine" convert nothing_beside/back.safetensors bare_folder --to huggingface >log
+grep -q '^no config.json was written, since none lies beside nothing_beside/back.safetensors' log || fail "convert: $(cat log)"
 "$vitrine" convert converted/model.safetensors back.safetensors --to timm >/dev/null || fail "convert back"
 "$vitrine" convert runs/whole copy --to timm | grep -q 'with config.json' || fail "convert --to timm"
 cp copy/config.json . # beside back.safetensors
@@ -106,7 +118,10 @@ cmp one two || fail "convert: eval gives $(cat one) and $(cat two)"
 if cmp -s two three; then fail "eval: --mean changes nothing beside config.json"; fi
 # A file alone, under torchvision's names: images are prepared as torchvision does it, unless flags say otherwise.
 mkdir bare
-"$vitrine" convert runs/whole bare/weights.safetensors --to torchvision >/dev/null || fail "convert --to torchvision"
+"$vitrine" convert runs/whole bare/weights.safetensors --to torchvision >log || fail "convert --to torchvision"
+flags=$(sed -n 's/^no config.json was written, torchvision has none: say to vitrine eval //p' log)
+"$vitrine" eval --checkpoint bare/weights.safetensors --dataset shapes --val-num-samples 16 $flags 2>/dev/null >three
+cmp two three || fail "convert: eval $flags gives $(cat three), not $(cat two)"
 named=(--dataset shapes --val-num-samples 16 --model vit_tiny_patch4_32
   --model-kwargs patch_size=8 embed_dim=12 depth=1 num_heads=3 --checkpoint bare/weights.safetensors)
 "$vitrine" eval "${named[@]}" >three 2>notes
@@ -122,7 +137,7 @@ refuse 1 "none: no such file or folder" convert none other --to timm
 "$vitrine" augment grey.png grey.png --aa rand-m9-mstd0.5-inc1 --mixup 0.8 --versions 3 -o sheet.png >log || fail "augment: $(cat log)"
 grep -q '^sheet.png: [0-9]*x[0-9]* pixels, 2 images, 3 versions of each, policy rand' log || fail "augment: $(cat log)"
 [[ $(head -c 4 sheet.png | tail -c 3) == PNG ]] || fail "augment: sheet.png is not a PNG file"
-"$vitrine" augment grey.png --mixup 0.8 -o one.png | grep -q 'need an even number' || fail "augment: mixup of one image"
+"$vitrine" augment grey.png --mixup 0.8 -o one.png | grep -q 'give an even number' || fail "augment: mixup of one image"
 refuse 2 'vitrine augment: --aa: augmentation policy "rand-q1": "q1" is not understood' augment grey.png --aa rand-q1
 refuse 2 "vitrine augment: images is required" augment
 refuse 1 "none.png" augment none.png
