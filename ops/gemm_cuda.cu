@@ -221,17 +221,22 @@ Plan make_plan(const CudaProduct& x, int device, const Context& context) {
   plan.second = describe_operand(x.a, x.m, x.k, x.a_stride, x);
   plan.result = describe_layout(x.m, x.n, x.c_leading, x.c_stride, x);
   const Preference preference = describe_preference(x, context.workspace.storage()->bytes());
-  std::array<cublasLtMatmulHeuristicResult_t, most_candidates> found{};
+  std::array<cublasLtMatmulHeuristicResult_t, most_candidates> found{};  // the one it expects to be fastest comes first
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      context.handle, plan.operation.get(), plan.first.get(), plan.second.get(), plan.result.get(), plan.result.get(),
-      preference.get(), autotune_products ? most_candidates : 1, found.data(), &count);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context.handle, plan.operation.get(), plan.first.get(),
+                                                               plan.second.get(), plan.result.get(), plan.result.get(),
+                                                               preference.get(), most_candidates, found.data(), &count);
   // An epilogue that it lacks may be unsupported or invalid to it; whoever asked for one can do without.
   if (x.epilogue == GemmEpilogue::none) require(status, "cublasLtMatmulAlgoGetHeuristic", x);
-  plan.is_supported = status == CUBLAS_STATUS_SUCCESS && count > 0;
+  if (status != CUBLAS_STATUS_SUCCESS) return plan;
+  // Of a result whose state is no success, nothing else is valid.
+  const auto end = std::remove_if(found.begin(), found.begin() + count,
+                                  [](const auto& result) { return result.state != CUBLAS_STATUS_SUCCESS; });
+  const std::span candidates(found.begin(), end);
+  plan.is_supported = !candidates.empty();
   if (!plan.is_supported) return plan;
-  const auto candidates = std::span(found).first(static_cast<std::size_t>(count));
-  plan.algorithm = (count > 1 ? fastest(x, plan, candidates, device, context) : candidates[0]).algo;
+  const bool choose = autotune_products && candidates.size() > 1;
+  plan.algorithm = (choose ? fastest(x, plan, candidates, device, context) : candidates[0]).algo;
   return plan;
 }
 

@@ -33,14 +33,13 @@ std::size_t size_class(std::size_t bytes) {
 void* system_allocate(std::size_t bytes, Device device) {
 #if VT_CUDA
   if (device.is_cuda()) {
-    CUDA_CHECK(cudaSetDevice(device.index));
     void* block = nullptr;
-    const cudaError_t error = cudaMalloc(&block, bytes);
-    if (error != cudaErrorMemoryAllocation) {
-      CUDA_CHECK(error);  // may be that of an earlier kernel
-      return block;
-    }
-    (void)cudaGetLastError();  // out of memory is not sticky; clear it
+    cudaError_t status = cudaSetDevice(device.index);
+    if (status == cudaSuccess) status = cudaMalloc(&block, bytes);
+    if (status == cudaSuccess) return block;
+    // Out of memory is not sticky and is cleared; anything else may be the error of an earlier kernel.
+    if (status != cudaErrorMemoryAllocation) throw_cuda_error("cudaMalloc", status);
+    (void)cudaGetLastError();
     return nullptr;
   }
 #else
@@ -103,6 +102,11 @@ class Cache {
     return statistics_;
   }
 
+  std::string description() {
+    const std::lock_guard lock(mutex_);
+    return describe();
+  }
+
   void reset_peak() {
     const std::lock_guard lock(mutex_);
     statistics_.peak = statistics_.in_use;
@@ -148,7 +152,9 @@ class Cache {
     return block;
   }
 
+  /// Keeps all while a graph is recorded: cudaFree waits for the GPU, and the graph may use what was freed meanwhile.
   void release_all() {
+    if (open_pool_) return;
     for (auto& [size, blocks] : free_[nullptr]) {
       for (void* block : blocks) system_free(block, device_);
       statistics_.cached -= size * blocks.size();
@@ -157,10 +163,13 @@ class Cache {
   }
 
   OutOfMemory out_of_memory(std::size_t bytes) const {
-    return OutOfMemory(fmt::format("out of memory on {}: need {} bytes, {} in use, {} cached, peak {}{}{}",
-                                   to_string(device_), bytes, statistics_.in_use, statistics_.cached, statistics_.peak,
-                                   limit_ ? fmt::format(", limit {}", limit_) : "", free_on_device()),
+    return OutOfMemory(fmt::format("out of memory on {}: need {} bytes, {}", to_string(device_), bytes, describe()),
                        bytes);
+  }
+
+  std::string describe() const {
+    return fmt::format("{} in use, {} cached, peak {}{}{}", statistics_.in_use, statistics_.cached, statistics_.peak,
+                       limit_ ? fmt::format(", limit {}", limit_) : "", free_on_device());
   }
 
   std::string free_on_device() const {
@@ -205,6 +214,18 @@ void* allocate(std::size_t bytes, Device device) { return bytes == 0 ? nullptr :
 void deallocate(void* block, std::size_t bytes, Device device) noexcept {
   if (block) cache_of(device).give(block, bytes);
 }
+
+#if VT_CUDA
+void throw_cuda_error(const char* call, cudaError_t status) {
+  const std::string message = fmt::format("cuda: {} failed: {}", call, cudaGetErrorString(status));
+  if (status != cudaErrorMemoryAllocation) throw Error(message);
+  (void)cudaGetLastError();  // out of memory is not sticky; clear it
+  int device = 0;
+  (void)cudaGetDevice(&device);
+  throw OutOfMemory(fmt::format("{} on {}: {}", message, to_string(cuda(device)), cache_of(cuda(device)).description()),
+                    0);
+}
+#endif
 
 MemoryStatistics memory_statistics(Device device) { return cache_of(device).statistics(); }
 void reset_peak_memory(Device device) { cache_of(device).reset_peak(); }

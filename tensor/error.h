@@ -20,7 +20,7 @@ class OutOfMemory : public Error {
  public:
   OutOfMemory(const std::string& message, std::size_t bytes_needed)
       : Error(message), text_(message), bytes_needed_(bytes_needed) {}
-  std::size_t bytes_needed() const { return bytes_needed_; }
+  std::size_t bytes_needed() const { return bytes_needed_; }  // 0 where CUDA did not say
 
   /// Which op asked, or "backward of" it; empty outside ops. It stands in front of the message.
   const std::string& op() const { return op_; }

@@ -1,6 +1,8 @@
 // Records a CUDA graph by stream capture.
 #include "tensor/graph.h"
 
+#include <type_traits>
+
 #include "tensor/allocator.h"
 #include "tensor/error.h"
 #include "tensor/launch.h"
@@ -8,6 +10,30 @@
 namespace vitrine {
 
 #if VT_CUDA
+namespace {
+
+struct DestroyGraph {
+  void operator()(cudaGraph_t graph) const { (void)cudaGraphDestroy(graph); }
+};
+using OwnedGraph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph>;
+
+/// What `work` queues on the stream, instead of running it. `work` may throw.
+OwnedGraph capture(cudaStream_t stream, const std::function<void()>& work) {
+  CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+  cudaGraph_t graph = nullptr;
+  try {
+    work();
+  } catch (...) {
+    (void)cudaStreamEndCapture(stream, &graph);
+    if (graph) (void)cudaGraphDestroy(graph);
+    throw;
+  }
+  CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+  return OwnedGraph(graph);
+}
+
+}  // namespace
+
 struct Graph::Recording {
   explicit Recording(Device device) : pool(device), stream(current_stream()) {}
   ~Recording() {
@@ -20,23 +46,13 @@ struct Graph::Recording {
   cudaGraphExec_t executable = nullptr;
 };
 
-Graph::Graph(Device device, const std::function<void()>& work) : recording_(std::make_unique<Recording>(device)) {
+Graph::Graph(Device device, const std::function<void()>& work) {
   VT_CHECK(device.is_cuda(), "graph: device is {}, expected a CUDA device", to_string(device));
+  recording_ = std::make_unique<Recording>(device);
   recording_->pool.open();
-  CUDA_CHECK(cudaStreamBeginCapture(recording_->stream, cudaStreamCaptureModeRelaxed));
-  cudaGraph_t graph = nullptr;
-  try {
-    work();
-  } catch (...) {
-    (void)cudaStreamEndCapture(recording_->stream, &graph);
-    if (graph) (void)cudaGraphDestroy(graph);
-    recording_->pool.close();
-    throw;
-  }
+  const OwnedGraph graph = capture(recording_->stream, work);
   recording_->pool.close();
-  CUDA_CHECK(cudaStreamEndCapture(recording_->stream, &graph));
-  CUDA_CHECK(cudaGraphInstantiate(&recording_->executable, graph, 0));
-  CUDA_CHECK(cudaGraphDestroy(graph));
+  CUDA_CHECK(cudaGraphInstantiate(&recording_->executable, graph.get(), 0));
 }
 
 void Graph::replay() { CUDA_CHECK(cudaGraphLaunch(recording_->executable, recording_->stream)); }

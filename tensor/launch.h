@@ -10,11 +10,14 @@
 
 namespace vitrine {
 
-/// Throws vitrine::Error with CUDA's own words for a failed call.
-#define CUDA_CHECK(call)                                                                       \
-  do {                                                                                         \
-    const cudaError_t status = (call);                                                         \
-    VT_CHECK(status == cudaSuccess, "cuda: {} failed: {}", #call, cudaGetErrorString(status)); \
+/// Throws OutOfMemory where `status` says so, else Error, with CUDA's own words for what became of `call`.
+[[noreturn]] void throw_cuda_error(const char* call, cudaError_t status);
+
+#define CUDA_CHECK(call)                          \
+  do {                                            \
+    const cudaError_t status = (call);            \
+    if (status != cudaSuccess) [[unlikely]]       \
+      ::vitrine::throw_cuda_error(#call, status); \
   } while (false)
 
 /// The stream that the library works on: one for each device. What is queued on it runs in order, so a block of memory can go

@@ -63,8 +63,10 @@ class Buffers {
 
   static Buffer allocate(std::size_t bytes, cudaEvent_t event) {
     Buffer buffer{nullptr, bytes < smallest ? smallest : bytes, event};
-    CUDA_CHECK(cudaHostAlloc(&buffer.memory, buffer.bytes, cudaHostAllocDefault));
-    return buffer;
+    const cudaError_t status = cudaHostAlloc(&buffer.memory, buffer.bytes, cudaHostAllocDefault);
+    if (status == cudaSuccess) return buffer;
+    (void)cudaEventDestroy(event);
+    throw_cuda_error("cudaHostAlloc", status);
   }
 
   std::mutex mutex_;

@@ -10,6 +10,10 @@
 #include "tests/expectations.h"
 #include "tests/op_table.h"
 
+#if defined(VT_HOST_CUDA)
+#include <cublasLt.h>
+#endif
+
 #if VT_CUDA
 namespace vitrine {
 namespace {
@@ -236,6 +240,29 @@ TEST_F(GemmCuda, AutotuningTriesOnAScratchResult) {
   set_gemm_autotune(false);
   EXPECT_EQ(matmul(left, right).to_vector<float>(), plain) << "the untuned plan has been kept";
 }
+
+#if defined(VT_HOST_CUDA)
+/// Whether there is an algorithm where the played cublasLt says of the first `failed` of its two that they are no good.
+bool is_supported(int failed, GemmEpilogue epilogue) {
+  const Sizes size{24, 6, 9 + failed};
+  const Tensor a = test_values({1, size.m, size.k}, 1), b = test_values({1, size.k, size.n}, 2);
+  host_cuda::set_failed_candidates(failed);
+  const auto result = run_epilogue(size, DType::f32, epilogue, a, b, zeros({size.m}, DType::f64), 0);
+  host_cuda::set_failed_candidates(0);
+  EXPECT_TRUE(!result.supported || relative_error(result.c, matmul(a, b)) <= bound_of(DType::f32));
+  return result.supported;
+}
+
+TEST_F(GemmCuda, CandidatesThatFailedAreLeftOut) {
+  for (const bool autotune : {false, true}) {
+    set_gemm_autotune(autotune);
+    for (const auto epilogue : {GemmEpilogue::none, GemmEpilogue::bias_gradient}) {
+      EXPECT_TRUE(is_supported(1, epilogue)) << "the second candidate is good";
+      EXPECT_FALSE(is_supported(2, epilogue)) << "none is good";
+    }
+  }
+}
+#endif
 
 // ---- matmul ----
 

@@ -6,17 +6,26 @@
 #include "ops/ops.h"
 #include "tensor/allocator.h"
 #include "tests/cuda_test.h"
+#include "tests/expectations.h"
+
+#if defined(VT_HOST_CUDA)
+#include <cuda_runtime.h>
+#endif
 
 namespace vitrine {
 namespace {
 
 TEST(Graph, IsRefusedOnTheCpu) {
-  try {
-    Graph graph(cpu, [] {});
-    FAIL() << "nothing was thrown";
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "graph: device is cpu, expected a CUDA device");
-  }
+  const auto record = [] { Graph(cpu, [] {}); };
+  EXPECT_EQ(error_of(record), "graph: device is cpu, expected a CUDA device");
+#if defined(VT_HOST_CUDA)
+  host_cuda::set_device_present(false);
+  const int devices = cuda_device_count();
+  const std::string without_gpu = error_of(record);
+  host_cuda::set_device_present(true);
+  EXPECT_EQ(devices, 0);
+  EXPECT_EQ(without_gpu, "graph: device is cpu, expected a CUDA device");
+#endif
 }
 
 #if VT_CUDA
@@ -92,6 +101,39 @@ TEST_F(GraphOnCuda, WorkThatWaitsIsAnErrorAndLeavesNothingBehind) {
   graph.replay();
   EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{2, 3}));
 }
+
+TEST_F(GraphOnCuda, MemoryThatRunsOutWhileItIsRecordedFreesNothing) {
+  const Tensor x = numbers({1, 2, 3});
+  release_cached_memory(cuda());
+  Tensor other = ones({1000}, DType::f64, cuda()), y;
+  Graph graph(cuda(), [&] {
+    y = x + 1;
+    other = Tensor();  // from here on in the cache
+    const auto cached = memory_statistics(cuda()).cached;
+    EXPECT_GE(cached, 8000u);
+    EXPECT_THROW(empty({std::int64_t{1} << 50}, DType::u8, cuda()), OutOfMemory);
+    release_cached_memory(cuda());
+    EXPECT_EQ(memory_statistics(cuda()).cached, cached) << "cudaFree was called while a graph was recorded";
+    y = y * 2;
+  });
+  graph.replay();
+  EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{4, 6, 8}));
+  release_cached_memory(cuda());
+  EXPECT_LT(memory_statistics(cuda()).cached, 8000u) << "afterwards it works again";
+}
+
+#if defined(VT_HOST_CUDA)
+TEST_F(GraphOnCuda, AGraphForWhichThereIsNoMemoryLeavesNothingBehind) {
+  const Tensor x = numbers({1, 2});
+  Tensor y;
+  const auto record = [&] { return Graph(cuda(), [&] { y = x + 1; }); };
+  host_cuda::fail_next("cudaGraphInstantiate");
+  EXPECT_THROW(record(), OutOfMemory);
+  Graph graph = record();
+  graph.replay();
+  EXPECT_EQ(y.to_vector<double>(), (std::vector<double>{2, 3}));
+}
+#endif
 #endif
 
 }  // namespace

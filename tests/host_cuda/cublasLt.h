@@ -97,3 +97,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                               const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d,
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algorithm, void* workspace,
                               std::size_t workspace_bytes, cudaStream_t stream);
+
+namespace host_cuda {
+
+/// From now on the first `count` results of the heuristics are failures: their state says so, and all else in them is rubbish.
+void set_failed_candidates(int count);
+
+}  // namespace host_cuda

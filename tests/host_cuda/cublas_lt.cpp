@@ -34,6 +34,8 @@ struct cublasLtMatmulPreferenceOpaque_t {
 
 namespace {
 
+int failed_candidates = 0;
+
 using Desc = cublasLtMatmulDescOpaque_t;
 using Layout = cublasLtMatrixLayoutOpaque_t;
 
@@ -224,6 +226,8 @@ cublasStatus_t check_pointers(const Problem& x, const Pointers& p, const cublasL
 
 }  // namespace
 
+void host_cuda::set_failed_candidates(int count) { failed_candidates = count; }
+
 const char* cublasLtGetStatusString(cublasStatus_t status) {
   switch (status) {
     case CUBLAS_STATUS_SUCCESS:
@@ -316,6 +320,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   const auto widest = [](std::uint64_t alignment) { return std::min<std::uint64_t>(16, alignment); };
   const auto offer = [&](std::uint64_t order, std::uint64_t bytes) {
     if (*count == wanted || bytes > preference->workspace_bytes) return;
+    if (*count < failed_candidates) {
+      std::memset(&results[*count], 0x5A, sizeof(*results));
+      results[(*count)++].state = CUBLAS_STATUS_NOT_SUPPORTED;
+      return;
+    }
     results[(*count)++] = {
         {{order, bytes, fingerprint(x), widest(preference->alignment_a), widest(preference->alignment_b),
           widest(preference->alignment_c), widest(preference->alignment_d), alignment_of(operation->bias)}},

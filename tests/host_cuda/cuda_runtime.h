@@ -110,6 +110,7 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
+  cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorStreamCaptureUnsupported = 900,
 };
@@ -231,6 +232,10 @@ Counters counters();
 
 /// The size of the device's memory in bytes, 8 GiB at first.
 void set_device_memory(std::size_t bytes);
+/// False plays a machine without a GPU, where the runtime is installed all the same.
+void set_device_present(bool present);
+/// The next call of this function (cudaHostAlloc, cudaGraphInstantiate, cudaLaunchKernelEx) finds no memory.
+void fail_next(const std::string& function);
 
 }  // namespace host_cuda
 

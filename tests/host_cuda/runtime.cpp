@@ -31,6 +31,9 @@ std::recursive_mutex one_at_a_time;
 cudaError_t last_error = cudaSuccess;
 Counters counts;
 
+bool is_present = true;
+std::string fails_next;
+
 host_cuda_graph* capturing = nullptr;
 
 /// The host waits for the device, or would; that cannot be captured.
@@ -39,6 +42,13 @@ cudaError_t synchronized();
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
+}
+
+/// Of a function that fails where a test has asked for it.
+cudaError_t result_of(const char* function) {
+  if (fails_next != function) return cudaSuccess;
+  fails_next.clear();
+  return result(cudaErrorMemoryAllocation);
 }
 
 /// Two ranges of addresses, reserved at the start and filled from the bottom; freed pieces are used again. The first, for small
@@ -161,9 +171,12 @@ DeviceMemoryOpen::~DeviceMemoryOpen() {
 bool is_device_memory(const void* address) { return device_memory().holds(address); }
 Counters counters() { return counts; }
 void set_device_memory(std::size_t bytes) { device_memory().set_total(bytes); }
+void set_device_present(bool present) { is_present = present; }
+void fail_next(const std::string& function) { fails_next = function; }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body) {
   if (!is_valid(config, kernel)) return result(cudaErrorInvalidConfiguration);
+  if (const cudaError_t error = result_of("cudaLaunchKernelEx"); error != cudaSuccess) return error;
   ++counts.launches;
   enqueue([=] { run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, body); });
   return cudaSuccess;
@@ -191,6 +204,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
     case cudaErrorStreamCaptureUnsupported:
@@ -201,8 +216,12 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaGetLastError() { return std::exchange(host_cuda::last_error, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return host_cuda::last_error; }
 
-cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
-cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) {
+  return *count = host_cuda::is_present ? 1 : 0, result(host_cuda::is_present ? cudaSuccess : cudaErrorNoDevice);
+}
+cudaError_t cudaGetDevice(int* device) {
+  return *device = 0, result(host_cuda::is_present ? cudaSuccess : cudaErrorNoDevice);
+}
 cudaError_t cudaSetDevice(int device) { return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
 cudaError_t cudaDeviceSynchronize() { return host_cuda::synchronized(); }
 
@@ -231,6 +250,7 @@ cudaError_t cudaFree(void* block) {
   return result(!block || device_memory().free(block) ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaHostAlloc(void** block, std::size_t bytes, unsigned) {
+  if (const cudaError_t error = host_cuda::result_of("cudaHostAlloc"); error != cudaSuccess) return error;
   ++host_cuda::counts.allocations;
   *block = std::malloc(bytes);
   return result(*block ? cudaSuccess : cudaErrorMemoryAllocation);
@@ -298,6 +318,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   return result(*graph ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  if (const cudaError_t error = host_cuda::result_of("cudaGraphInstantiate"); error != cudaSuccess) return error;
   return *executable = new host_cuda_graph(*graph), cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
