@@ -23,6 +23,7 @@
 
 #include "ops/lanes.h"
 #include "ops/warp.h"
+#include "tensor/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"
@@ -177,8 +178,8 @@ __device__ State join_threads(State state, State* row, const Reducer& reducer) {
   return row[0];
 }
 
-/// One row of threads per chunk of a result; states is (chunks, outputs).
-template <class T, class Reducer>
+/// One row of threads per chunk of a result; states is (chunks, outputs). Each thread takes `width` neighbours with one load.
+template <int width, class T, class Reducer>
 __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
                                    typename Reducer::State* states) {
   __shared__ typename Reducer::State shared[block_threads];
@@ -190,8 +191,15 @@ __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer redu
     if (item < items) {
       const std::int64_t begin = item / layout.outputs * layout.chunk;
       const std::int64_t end = begin + layout.chunk < layout.count ? begin + layout.chunk : layout.count;
+      const std::int64_t end_of_packs = end - (end - begin) % width;
       const T* start = x + element_offset(layout.kept, output);
-      for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+      for (std::int64_t i = begin + threadIdx.x * width; i < end_of_packs; i += blockDim.x * width) {
+        Compute<T> values[width];
+        load_pack(start + element_offset(layout.reduced, i), values);
+#pragma unroll
+        for (int k = 0; k < width; ++k) state = reducer.combine(state, reducer.map(values[k], output, i + k));
+      }
+      for (std::int64_t i = end_of_packs + threadIdx.x; i < end; i += blockDim.x) {
         const auto value = static_cast<Compute<T>>(start[element_offset(layout.reduced, i)]);
         state = reducer.combine(state, reducer.map(value, output, i));
       }
@@ -201,22 +209,28 @@ __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer redu
   }
 }
 
-/// One thread per chunk of a result; neighbouring threads read neighbouring elements.
-template <class T, class Reducer>
+/// One thread per chunk of `width` neighbouring results, whose elements it takes with one load each.
+template <int width, class T, class Reducer>
 __global__ void reduce_columns_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
                                       typename Reducer::State* states) {
-  const std::int64_t items = chunks * layout.outputs, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items;
+  const std::int64_t groups = layout.outputs / width, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < chunks * groups;
        item += step) {
-    const std::int64_t output = item % layout.outputs, begin = item / layout.outputs * layout.chunk;
+    const std::int64_t output = item % groups * width, part = item / groups, begin = part * layout.chunk;
     const std::int64_t end = begin + layout.chunk < layout.count ? begin + layout.chunk : layout.count;
     const T* start = x + element_offset(layout.kept, output);
-    auto state = reducer.identity();
+    typename Reducer::State state[width];
+    for (auto& each : state) each = reducer.identity();
+#pragma unroll 4
     for (std::int64_t i = begin; i < end; ++i) {
-      const auto value = static_cast<Compute<T>>(start[element_offset(layout.reduced, i)]);
-      state = reducer.combine(state, reducer.map(value, output, i));
+      Compute<T> values[width];
+      load_pack(start + element_offset(layout.reduced, i), values);
+#pragma unroll
+      for (int k = 0; k < width; ++k) {
+        state[k] = reducer.combine(state[k], reducer.map(values[k], output + k, i));
+      }
     }
-    states[item] = state;
+    for (int k = 0; k < width; ++k) states[part * layout.outputs + output + k] = state[k];
   }
 }
 
@@ -235,24 +249,52 @@ __global__ void finish_kernel(const typename Reducer::State* states, std::int64_
   }
 }
 
+/// Whether every stride but that of the innermost dim is a multiple of `width`, and the innermost dim has whole packs.
+inline bool holds_packs(const StridedLoop<1>& loop, bool innermost_is_dense, int width) {
+  for (int d = 0; d < loop.dims - (innermost_is_dense ? 1 : 0); ++d) {
+    if (loop.stride[0][d] % width != 0) return false;
+  }
+  return !innermost_is_dense || loop.row_length() % width == 0;
+}
+
+/// Whether the kernels above can take packs of `width` neighbours of the reduced elements, or of the results in columns.
+template <class T>
+bool takes_packs(const T* x, const ReduceLayout& layout, int width) {
+  if (!are_aligned(16, x)) return false;
+  if (layout.columns) return holds_packs(layout.kept, true, width) && holds_packs(layout.reduced, false, width);
+  const bool is_one_run = layout.reduced.dims == 1;  // its last elements go one by one
+  return layout.reduced.row_stride(0) == 1 && layout.chunk % width == 0 && holds_packs(layout.kept, false, width) &&
+         (is_one_run || holds_packs(layout.reduced, true, width));
+}
+
+template <int width, class T, class Reducer>
+void launch_chunks(const T* x, const ReduceLayout& layout, const Reducer& reducer, std::int64_t chunks,
+                   typename Reducer::State* states) {
+  const std::int64_t items = chunks * layout.outputs;
+  if (layout.columns) {
+    launch(reduce_columns_kernel<width, T, Reducer>, grid_for(items / width, block_threads), dim3(block_threads), 0,
+           current_stream(), x, layout, reducer, chunks, states);
+    return;
+  }
+  const int row = layout.count <= 1024 ? warp_threads : block_threads;
+  const dim3 block(static_cast<unsigned>(row), static_cast<unsigned>(block_threads / row));
+  launch(reduce_rows_kernel<width, T, Reducer>, grid_for(items, block.y), block, 0, current_stream(), x, layout,
+         reducer, chunks, states);
+}
+
 template <class T, class U, class Reducer>
 void reduce_cuda(const T* x, U* y, const ReduceLayout& layout, const Reducer& reducer, Device device) {
   using State = typename Reducer::State;
-  const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks()), items = chunks * layout.outputs;
-  Tensor buffer = empty({items * static_cast<std::int64_t>(sizeof(State))}, DType::u8, device);
+  const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks());
+  Tensor buffer = empty({chunks * layout.outputs * static_cast<std::int64_t>(sizeof(State))}, DType::u8, device);
   auto* states = static_cast<State*>(buffer.raw_data());
-  const cudaStream_t stream = current_stream();
-  if (layout.columns) {
-    launch(reduce_columns_kernel<T, Reducer>, grid_for(items, block_threads), dim3(block_threads), 0, stream, x, layout,
-           reducer, chunks, states);
+  if (takes_packs(x, layout, pack_width<T>)) {
+    launch_chunks<pack_width<T>>(x, layout, reducer, chunks, states);
   } else {
-    const int width = layout.count <= 1024 ? warp_threads : block_threads;
-    const dim3 block(static_cast<unsigned>(width), static_cast<unsigned>(block_threads / width));
-    launch(reduce_rows_kernel<T, Reducer>, grid_for(items, block.y), block, 0, stream, x, layout, reducer, chunks,
-           states);
+    launch_chunks<1>(x, layout, reducer, chunks, states);
   }
-  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, 1), dim3(warp_threads), 0, stream, states, layout.outputs,
-         chunks, reducer, y);
+  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, 1), dim3(warp_threads), 0, current_stream(), states,
+         layout.outputs, chunks, reducer, y);
 }
 #endif
 

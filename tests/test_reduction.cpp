@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "ops/ops.h"
+#include "tests/cuda_test.h"
+#include "tests/expectations.h"
 #include "tests/op_table.h"
 
 namespace vitrine {
@@ -69,6 +71,46 @@ TEST(Reduction, LogSumExpAtTheEnds) {
 }
 
 TEST(Reduction, MeanOfNothingIsNan) { EXPECT_TRUE(std::isnan(mean(zeros({0})).item())); }
+
+#if VT_CUDA
+using ReductionCuda = CudaTest;
+
+// Rows and columns that the kernels read in packs of 16 bytes, and others that miss it by one element or one stride.
+TEST_F(ReductionCuda, PacksOfNeighbours) {
+  struct Case {
+    Shape shape;
+    Dims dims;
+    std::int64_t start;  // of a slice of the last dim
+  };
+  for (const auto& [shape, dims, start] :
+       {Case{{5, 64}, {1}, 0}, Case{{5, 67}, {1}, 0}, Case{{5, 72}, {1}, 3}, Case{{20011}, {0}, 0},
+        Case{{300, 48}, {0}, 0}, Case{{300, 50}, {0}, 0}, Case{{300, 48}, {0}, 8}, Case{{6, 16, 24}, {0, 2}, 0},
+        Case{{6, 16, 24}, {1}, 0}, Case{{6, 16, 24}, {0, 1}, 0}, Case{{6, 5, 7}, {0, 2}, 0}}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+      SCOPED_TRACE(fmt::format("{} over {}, from {}, {}", to_string(shape), to_string(dims), start, name_of(dtype)));
+      const Tensor whole = cast_data(test_values(shape, 1), dtype);
+      const Tensor here = slice(cast_data(whole, DType::f64), -1, start, shape.back());
+      const Tensor there = slice(to_device(whole, cuda()), -1, start, shape.back());
+      const double bound = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 0x1p-7;
+      EXPECT_TRUE(relative_error(to_device(sum(there, dims), cpu), sum(here, dims)) <= bound);
+      EXPECT_TRUE(relative_error(to_device(var(there, dims), cpu), var(here, dims)) <= bound);
+      EXPECT_TRUE(relative_error(to_device(logsumexp(there, dims), cpu), logsumexp(here, dims)) <= bound);
+      EXPECT_TRUE(relative_error(to_device(amax(there, dims), cpu), amax(here, dims)) <= 0);
+    }
+  }
+}
+
+TEST_F(ReductionCuda, TheFirstOfEqualsInPacks) {
+  Tensor x = zeros({4, 64});
+  for (std::int64_t row = 0; row < 4; ++row) {
+    for (const std::int64_t place : {17 + row, 40 + row}) x.data<float>()[row * 64 + place] = 1;
+  }
+  const Tensor there = to_device(x, cuda());
+  EXPECT_EQ(to_device(argmax(there, 1), cpu).to_vector<std::int64_t>(), (std::vector<std::int64_t>{17, 18, 19, 20}));
+  const Tensor columns = to_device(argmax(transpose(there), 0), cpu);
+  EXPECT_EQ(columns.to_vector<std::int64_t>(), (std::vector<std::int64_t>{17, 18, 19, 20}));
+}
+#endif
 
 }  // namespace
 }  // namespace vitrine
