@@ -19,7 +19,7 @@ struct MemoryStatistics {
 };
 
 /// At least `bytes` bytes, aligned to 64 on the CPU and 256 on CUDA, uninitialised. 0 bytes give nullptr.
-/// Throws OutOfMemory (need, in use, cached, peak) after the cache has been emptied in vain; while a graph is recorded, the cache is kept.
+/// Throws OutOfMemory (need, in use, cached, peak) after the cache has been emptied in vain (it is kept while a graph is recorded).
 void* allocate(std::size_t bytes, Device device);
 
 /// Gives a block back to the cache. `bytes` is what was asked for.
