@@ -24,13 +24,12 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// One op of the table. The rates are plain numbers, from the time of the whole loop.
-void time_row(benchmark::State& state, const OpRow& row, const Peak& peak) {
+void time_row(benchmark::State& state, const OpRow& row, const OpBenchmark& work, const Peak& peak) {
   const OpCheck check = check_op_values(row, DType::f32);
   if (check.failed > 0) {
     state.SkipWithError(fmt::format("wrong values: {}", check.where).c_str());
     return;
   }
-  const OpBenchmark work = row.benchmark();
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) benchmark::DoNotOptimize(work.call(work.inputs).raw_data());
   const double seconds = seconds_since(start) / static_cast<double>(state.iterations());
@@ -52,10 +51,11 @@ int time_rows_on_cpu(std::vector<std::string> flags) {
   fmt::print(stderr, "peak with {} threads, f32: products {:.1f} GFLOP/s, copies {:.1f} GB/s (read and written)\n",
              num_threads(), peak.flops / 1e9, peak.bytes / 1e9);
   for (const OpRow& row : op_table()) {
-    const std::string name = row.op + " " + row.benchmark().name;
-    benchmark::RegisterBenchmark(name.c_str(), [&, peak](benchmark::State& state) { time_row(state, row, peak); })
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond);
+    for (const auto& make : row.benchmarks()) {
+      const std::string name = row.op + " " + make().name;
+      const auto body = [&row, make, peak](benchmark::State& state) { time_row(state, row, make(), peak); };
+      benchmark::RegisterBenchmark(name.c_str(), body)->UseRealTime()->Unit(benchmark::kMicrosecond);
+    }
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;
@@ -80,9 +80,11 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "ops: {}: is not a flag of it with --device cuda\n", app.remaining()[0]);
     return 2;
   }
-  const DeviceRowReport report = time_rows_on_device(options);
-  if (!json.empty()) write_file_atomically(json, report.json.dump(1) + "\n");
-  return report.failed == 0 ? 0 : 1;
+  // After each row, so that a run that is cut short leaves what it has measured.
+  const int failed = time_rows_on_device(options, [&](const nlohmann::ordered_json& report) {
+    if (!json.empty()) write_file_atomically(json, report.dump(1) + "\n");
+  });
+  return failed == 0 ? 0 : 1;
 }
 
 }  // namespace

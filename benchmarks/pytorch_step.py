@@ -1,4 +1,4 @@
-"""The peer's side of the training-step benchmark: timm's ViT or Swin in PyTorch, f32 on the CPU or autocast on a GPU, one JSON object.
+"""The peer's side of the training-step benchmark: timm's ViT or Swin in PyTorch, f32 on the CPU or autocast on a GPU.
 
 One step = zero_grad, forward, cross entropy, backward, AdamW, on the same batch each time. Run by benchmarks/compare_pytorch,
 which also describes the files and the JSON that both sides share, and by benchmarks/compare_on_gpu, which asks for rounds.
@@ -150,12 +150,15 @@ class Trial:
             losses.append(self.step())
             watch.mark()
         milliseconds = watch.milliseconds()
+        peak_bytes = torch.cuda.max_memory_allocated() if cuda else None
+        if cuda:
+            torch.cuda.empty_cache()  # while this side waits, its memory is for the others
         return dict(
             name="pytorch",
             version=f"PyTorch {torch.__version__}, timm {timm.__version__}, {self.arguments.mode}, "
                     f"{self.arguments.optimizer} AdamW",
             batch=len(self.labels), threads=torch.get_num_threads(), warmup=warmup, milliseconds=milliseconds,
-            losses=[float(loss) for loss in losses], peak_bytes=torch.cuda.max_memory_allocated() if cuda else None,
+            losses=[float(loss) for loss in losses], peak_bytes=peak_bytes,
             device_name=torch.cuda.get_device_name() if cuda else None,
             flops_per_image=flops_per_image(self.arguments.model),
         )

@@ -45,6 +45,12 @@ struct OpRow {
   double f32_tolerance = 1e-6;
   std::vector<OpError> errors;
   std::function<OpBenchmark()> benchmark;
+  std::function<OpBenchmark()> second_benchmark = {};  // another size, where one does not tell everything
+
+  std::vector<std::function<OpBenchmark()>> benchmarks() const {
+    if (second_benchmark) return {benchmark, second_benchmark};
+    return {benchmark};
+  }
 };
 
 /// Every row; families add theirs through one function each, listed in op_table.cpp.

@@ -197,7 +197,7 @@ nlohmann::ordered_json time_row(const OpRow& row, const OpBenchmark& work, const
 }
 
 void print_row(const nlohmann::ordered_json& row) {
-  fmt::print("{:<22} {:<28} ", std::string(row["op"]), std::string(row["size"]));
+  fmt::print("{:<22} {:<34} ", std::string(row["op"]), std::string(row["size"]));
   if (row.contains("failure")) {
     fmt::print("FAILED: {}\n", std::string(row["failure"]));
   } else {
@@ -214,33 +214,35 @@ void print_row(const nlohmann::ordered_json& row) {
 
 }  // namespace
 
-DeviceRowReport time_rows_on_device(const DeviceRowOptions& options) {
+int time_rows_on_device(const DeviceRowOptions& options,
+                        const std::function<void(const nlohmann::ordered_json& report)>& after_row) {
   const std::regex filter(options.filter);
   const Peak peak = measure_peak(options.device, options.dtype);
   fmt::print("peak in {}: products {:.1f} TFLOP/s, copies {:.0f} GB/s (read and written)\n", name_of(options.dtype),
              peak.flops / 1e12, peak.bytes / 1e9);
-  DeviceRowReport report{{{"dtype", name_of(options.dtype)},
-                          {"backward", options.backward},
-                          {"repetitions", options.repetitions},
-                          {"peak_tflops", peak.flops / 1e12},
-                          {"peak_gb_per_s", peak.bytes / 1e9},
-                          {"rows", nlohmann::ordered_json::array()}}};
+  nlohmann::ordered_json report = {{"dtype", name_of(options.dtype)},    {"backward", options.backward},
+                                   {"repetitions", options.repetitions}, {"peak_tflops", peak.flops / 1e12},
+                                   {"peak_gb_per_s", peak.bytes / 1e9},  {"rows", nlohmann::ordered_json::array()}};
+  int failed = 0;
   for (const OpRow& row : op_table()) {
     if (options.backward && !row.differentiable) continue;
-    const OpBenchmark work = row.benchmark();
-    if (!std::regex_search(row.op + " " + work.name, filter)) continue;
-    nlohmann::ordered_json result;
-    try {
-      result = time_row(row, work, peak, options);
-    } catch (const Error& error) {
-      result = {{"op", row.op}, {"size", work.name}, {"failure", error.what()}};
-      ++report.failed;
+    for (const auto& make : row.benchmarks()) {
+      const OpBenchmark work = make();
+      if (!std::regex_search(row.op + " " + work.name, filter)) continue;
+      nlohmann::ordered_json result;
+      try {
+        result = time_row(row, work, peak, options);
+      } catch (const Error& error) {
+        result = {{"op", row.op}, {"size", work.name}, {"failure", error.what()}};
+        ++failed;
+      }
+      print_row(result);
+      report["rows"].push_back(result);
+      after_row(report);
+      release_cached_memory(options.device);  // the next row has other sizes
     }
-    print_row(result);
-    report.json["rows"].push_back(result);
-    release_cached_memory(options.device);  // the next row has other sizes
   }
-  return report;
+  return failed;
 }
 
 }  // namespace vitrine

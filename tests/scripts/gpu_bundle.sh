@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/gpu-bundle must refuse wrong flags, and scripts/gpu-check wrong flags and a machine without a GPU, in one line each.
-# On a bundle of stand-ins, with a driver's library that tells of a GPU, it must run the tests, survive one that dies, and
-# report. Nothing is built here but that library.
+# On a bundle of stand-ins, with a driver's library that tells of a GPU, it must run the tests, survive one that dies, compare loss
+# curves, give up what takes too long, and report. Nothing is built here but that library.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=$(mktemp -d)
@@ -32,15 +32,15 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; t
 fi
 cp "$root/scripts/gpu-check" bundle
 refuse 2 "bundle.tar.xz does not exist: run gpu-check in a folder that scripts/gpu-bundle has made" bundle/gpu-check
-refuse 2 "--part: is test, expected one of tests, sanitizer, kernels" bundle/gpu-check --part test
-refuse 2 "--data-dir: $folder has no folder train/" bundle/gpu-check --part cifar --data-dir "$folder"
+refuse 2 "--part: is test, expected one of tests, curve, sanitizer, kernels" bundle/gpu-check --part test
+refuse 2 "--seconds: is 5, expected at least 30" bundle/gpu-check --seconds 5
+refuse 2 "--data-dir: $folder has no folder train/ and is no archive" bundle/gpu-check --part cifar --data-dir "$folder"
 
-# A test program with four tests: one passes, one loses the GPU, one ends the process, one fails.
+# A test program with tests of which one loses the GPU, one ends its process, and one fails. Every fourth one shares a process.
 cat >content/bin/vitrine_tests <<'END_OF_TESTS'
 #!/usr/bin/env bash
 if [[ $1 == --gtest_list_tests ]]; then
-  printf 'OnCuda.\n  Good\n  Lost  # GetParam() = 0\n  Dies\n'
-  [[ $2 == *Cuda* ]] || printf 'Rest.\n  Bad\n'
+  printf 'OnCuda.\n  Lost  # GetParam() = 0\n  Good\n  Fine\n  Well\n  Dies\nTensorCore.\n  Good\nRest.\n  Bad\n'
   exit
 fi
 lost=
@@ -49,7 +49,7 @@ for name in $(tr : ' ' <<<"${1#--gtest_filter=}"); do
   case $lost$name in
     *Dies) [[ -n $lost ]] || kill -9 $$ ;;&
     *Lost) lost=yes && echo "cudaMalloc failed: an illegal memory access was encountered" ;;&
-    OnCuda.Good) echo "[       OK ] $name (1 ms)" ;;
+    *.Good | *.Fine | *.Well) echo "[       OK ] $name (1 ms)" ;;
     *) echo "[  FAILED  ] $name, where GetParam() = 0 (1 ms)" ;;
   esac
 done
@@ -57,7 +57,17 @@ exit 1
 END_OF_TESTS
 cat >content/bin/vitrine <<'END_OF_PROGRAM'
 #!/usr/bin/env bash
-echo '[{"op": "add", "worst_relative_error": 1e-9}]' >"${!#}"
+if [[ $1 == gradcheck ]]; then
+  echo '[{"op": "add", "worst_relative_error": 1e-9}]' >"${!#}"
+  exit
+fi
+# train ... --device cpu|cuda [--amp] --output RUNS --experiment NAME: fifty epochs, those on the GPU a little off.
+run="${*: -3:1}/${!#}"
+mkdir -p "$run"
+loss=1.000000
+[[ $* != *"--device cuda"* ]] || loss=1.000020
+[[ $* != *--amp* ]] || loss=1.004000
+{ echo "epoch,train_loss" && for epoch in {0..49}; do echo "$epoch,$loss"; done; } >"$run/summary.csv"
 END_OF_PROGRAM
 # One row of the op table, and a ladder with a rung that is wrong.
 cat >content/bin/ops <<'END_OF_OPS'
@@ -96,17 +106,23 @@ status=0
 bundle/gpu-check --part cifar --part tests --out results >out 2>&1 || status=$?
 [[ $status == 1 ]] || fail "failing tests: exit code $status, expected 1: $(cat out)"
 for text in "Stand-in, driver" "commit v0-test" "tests      failed" "cifar      skipped" \
-  "1 DIED, 2 FAILED, 1 OK; gradcheck: 1 ops, exit 0, worst 1.0e-09"; do
+  "1 DIED, 2 FAILED, 4 OK; gradcheck: 1 ops, exit 0, worst 1.0e-09"; do
   grep -qF -- "$text" out || fail "expected '$text' in: $(cat out)"
 done
 python3 - <<'END_OF_CHECK' || fail "results/ does not hold what it should: $(cat results/*)"
 import json, sys
-tests, summary = (json.load(open(f"results/{name}.json")) for name in ("tests", "summary"))
+report = json.load(open("results/report.json"))
 right = {"OnCuda.Lost": "FAILED", "OnCuda.Dies": "DIED", "Rest.Bad": "FAILED"}
-sys.exit({name: entry[0] for name, entry in tests["not_passed"].items()} != right or
-         {name: part["result"] for name, part in summary["parts"].items()} != {"tests": "failed", "cifar": "skipped"} or
-         summary["commit"] != "v0-test")
+sys.exit({name: entry[0] for name, entry in report["parts"]["tests"]["not_passed"].items()} != right or
+         {name: part["result"] for name, part in report["parts"].items()} != {"tests": "failed", "cifar": "skipped"} or
+         report["commit"] != "v0-test")
 END_OF_CHECK
+
+bundle/gpu-check --part curve --out results >out 2>&1 || fail "curve: $(cat out)"
+grep -qF "f32 within 2.0e-05 (accepted 1e-04), bf16 4.0e-03 (accepted 1.8e-02; the CPU's bf16 4.0e-03)" out ||
+  fail "curve: $(cat out)"
+python3 -c 'import json, sys; sys.exit(sorted(json.load(open("results/report.json"))["parts"]) != ["cifar", "curve", "tests"])' ||
+  fail "a second call did not keep the parts of the first"
 
 status=0
 bundle/gpu-check --part kernels --out results >out 2>&1 || status=$?
