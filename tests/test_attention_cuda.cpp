@@ -165,13 +165,13 @@ TEST_F(AttentionCuda, Strides) {
   for (const DType dtype : dtypes) {
     expect_agreement(heads_last,
                      {test_values({2, 33, 2, 32}, 1), test_values({2, 17, 2, 32}, 2), test_values({2, 17, 2, 32}, 3)},
-                     {2, 33, 2, 32}, dtype, "heads last");
+                     {2, 33, 2, 32}, dtype, cuda(), "heads last");
     expect_agreement(odd_rows,
                      {test_values({2, 1, 33, 37}, 1), test_values({2, 1, 17, 37}, 2), test_values({2, 1, 17, 37}, 3)},
-                     {2, 1, 33, 32}, dtype, "odd rows");
+                     {2, 1, 33, 32}, dtype, cuda(), "odd rows");
     expect_agreement(stepped,
                      {test_values({2, 1, 1, 32}, 1), test_values({2, 1, 32, 17}, 2), test_values({2, 1, 34, 32}, 3)},
-                     {2, 1, 9, 32}, dtype, "stepped");
+                     {2, 1, 9, 32}, dtype, cuda(), "stepped");
   }
 }
 
