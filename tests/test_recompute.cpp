@@ -23,7 +23,7 @@ bool same_bits(const Tensor& one, const Tensor& other) {
 
 struct Update {
   Tensor loss;
-  StateDict gradients;
+  StateDict gradients = {};
   std::uint64_t draws = 0;
   std::int64_t nodes = 0;
 };
