@@ -18,6 +18,7 @@ namespace vitrine {
 using OptionalTensor = std::optional<Tensor>;
 
 // ---- Arithmetic with broadcasting (ops/binary.cu); add, sub, mul also for i32 and i64 ----
+// bf16: computed in f32, each result rounded once.
 
 Tensor add(const Tensor& a, const Tensor& b);  // y = a + b            da = dy, db = dy, summed over broadcast dims
 Tensor sub(const Tensor& a, const Tensor& b);  // y = a - b            da = dy, db = -dy
@@ -58,6 +59,7 @@ Tensor logical_or(const Tensor& a, const Tensor& b);
 Tensor logical_not(const Tensor& x);
 
 // ---- Functions of one variable (ops/unary.cu) ----
+// bf16: computed in f32, each result rounded once; so are all ops below unless they say more.
 
 Tensor neg(const Tensor& x);         // y = -x               dx = -dy
 Tensor abs(const Tensor& x);         // y = |x|              dx = dy sign(x), 0 at 0
@@ -93,6 +95,7 @@ Tensor gelu(const Tensor& x, GeluForm form = GeluForm::erf);
 Tensor bias_gelu(const Tensor& x, const Tensor& bias);
 
 // ---- Reductions (ops/reduction.cu) over `dims` (empty = all); keepdim leaves size-1 dims ----
+// bf16: summed in f32 to the end, the result rounded once.
 
 Tensor sum(const Tensor& x, const Dims& dims = {}, bool keepdim = false);   // dx = dy, expanded
 Tensor mean(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dx = dy / count, expanded
@@ -108,6 +111,7 @@ Tensor argmax(const Tensor& x, int dim = -1, bool keepdim = false);
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
 // ---- Softmax family (ops/softmax.cu), along any dim ----
+// bf16: maximum, exponentials and sum in f32.
 
 /// y = e^(x - max) / sum; a row of -inf gives 0 with gradient 0. dx = y (dy - sum(dy y)).
 Tensor softmax(const Tensor& x, int dim = -1);
@@ -115,6 +119,7 @@ Tensor softmax(const Tensor& x, int dim = -1);
 Tensor log_softmax(const Tensor& x, int dim = -1);
 
 // ---- Normalisation (ops/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
+// bf16: x, branch and y alone; statistics, factors and the sums of dweight and dbias are f32.
 
 /// Over the last dim (D): y = (x - mean) rsqrt(var + epsilon) weight + bias; x (..., D), weight (D), bias (D).
 /// With n = (x - mean) rsqrt(var + epsilon), g = dy weight: dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n),
@@ -128,6 +133,7 @@ SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& w
                           double epsilon = 1e-5);
 
 // ---- Normalisation of images (B, C, ...) (ops/norm.cu); weight (C) and bias (C) may be f32 where x is bf16 ----
+// bf16: x and y alone; statistics, running ones too, factors and sums are f32.
 
 /// What batch_norm remembers of each channel, (C): f64 where x is f64, else f32. Training changes the elements in place.
 struct RunningStatistics {
@@ -148,6 +154,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, co
 Tensor standardize_weight(const Tensor& weight, double epsilon = 1e-6);
 
 // ---- Products (ops/matmul.cu, ops/linear.cu) ----
+// bf16: products of bf16 are exact in f32, are summed there, and the sum is rounded once, bias included.
 
 /// y = a b over the last two dims, (..., M, K) (..., K, N) -> (..., M, N); batch dims broadcast. Transposed operands are
 /// read in place, without a copy. da = dy b^T, db = a^T dy, summed over broadcast dims.
@@ -156,6 +163,7 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
 
 // ---- Convolution (ops/conv.cu) of images (B, C, H, W) ----
+// bf16: as products.
 
 /// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j -
 /// padding], with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
@@ -183,6 +191,8 @@ Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Int
                    bool antialias = false);
 
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
+// bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16, probabilities and score gradients
+// are rounded to bf16 to be multiplied once more; the sums are f32.
 
 /// y = softmax(scale q k^T + bias) v; q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias broadcastable to (B, H, N, M)
 /// and differentiable, or (G, ...) with G that divides B: then sample b takes bias b mod G. scale defaults to 1/sqrt(D). No (N, M)
@@ -196,6 +206,7 @@ Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& b
                       std::optional<double> scale = std::nullopt);
 
 // ---- Losses (ops/cross_entropy.cu): means over the batch, 0-d results ----
+// bf16: computed in f32; training makes logits f32 before it calls them.
 
 /// logits (B, K), labels (B) i32 or i64 in [0, K), checked on the host. Smoothing e spreads e/K to all classes:
 /// y = mean(-(1 - e) log p[label] - e/K sum log p). dlogits = dy (softmax - target) / B.

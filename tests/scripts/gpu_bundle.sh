@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export TMPDIR=$folder/tmp
-mkdir -p "$folder"/{bundle,content/bin,driver,tmp}
+mkdir -p "$folder"/{bundle,content/{bin,gpu_check},driver,tmp}
 cd "$folder"
 
 fail() { echo "gpu_bundle.sh: $*"; exit 1; }
@@ -31,6 +31,8 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; t
   exit 0
 fi
 cp "$root/scripts/gpu-check" bundle
+bundle/gpu-check --help >out 2>&1 || fail "--help without an archive: $(cat out)"
+grep -qF -- "--data-dir" out || fail "--help: $(cat out)"
 refuse 2 "bundle.tar.xz does not exist: run gpu-check in a folder that scripts/gpu-bundle has made" bundle/gpu-check
 refuse 2 "--part: is test, expected one of tests, curve, sanitizer, kernels" bundle/gpu-check --part test
 refuse 2 "--seconds: is 5, expected at least 30" bundle/gpu-check --seconds 5
@@ -81,6 +83,14 @@ echo '[{"ladder": "layer_norm", "rungs": [{"rung": "slow", "percent_of_peak": 4.
 exit 1
 END_OF_LADDERS
 chmod +x content/bin/*
+# The modules as scripts/gpu-bundle packs them. Each part that gpu-check names must be in one of them.
+cp "$root"/scripts/gpu_check/*.py content/gpu_check
+python3 -B - <<'END_OF_CHECK' || fail "gpu-check names a part that no module has"
+import importlib, runpy, sys
+sys.path.insert(0, "content")
+for module, function, *_ in runpy.run_path("bundle/gpu-check")["PARTS"].values():
+    getattr(importlib.import_module(f"gpu_check.{module}"), function)
+END_OF_CHECK
 echo v0-test >content/COMMIT
 tar -C content -cJf bundle/bundle.tar.xz .
 
