@@ -1,0 +1,1 @@
+"""The parts of scripts/gpu-check, which imports them from the archive that scripts/gpu-bundle packs."""
