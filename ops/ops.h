@@ -191,8 +191,8 @@ Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Int
                    bool antialias = false);
 
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
-// bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16, probabilities and score gradients
-// are rounded to bf16 to be multiplied once more; the sums are f32.
+// bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16, probabilities and score
+// gradients are rounded to bf16 to be multiplied once more; the sums are f32.
 
 /// y = softmax(scale q k^T + bias) v; q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias broadcastable to (B, H, N, M)
 /// and differentiable, or (G, ...) with G that divides B: then sample b takes bias b mod G. scale defaults to 1/sqrt(D). No (N, M)
