@@ -9,6 +9,14 @@
 #include "tests/op_layouts.h"
 
 namespace vitrine {
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  const Tensor left = to_device(contiguous_data(a), cpu), right = to_device(contiguous_data(b), cpu);
+  const auto bytes = static_cast<std::size_t>(left.numel()) * size_of(left.dtype());
+  return bytes == 0 || std::memcmp(left.raw_data(), right.raw_data(), bytes) == 0;
+}
+
 namespace {
 
 /// Keeps count, and remembers the worst error.
@@ -55,13 +63,6 @@ Tensors back_to_f64(const Tensors& inputs) {
   for (const Tensor& input : inputs)
     result.push_back(is_floating(input.dtype()) ? cast_data(input, DType::f64) : input);
   return result;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
-  const Tensor left = to_device(contiguous_data(a), cpu), right = to_device(contiguous_data(b), cpu);
-  const auto bytes = static_cast<std::size_t>(left.numel()) * size_of(left.dtype());
-  return bytes == 0 || std::memcmp(left.raw_data(), right.raw_data(), bytes) == 0;
 }
 
 /// The output of a call and the gradients of its floating inputs, for an output gradient of whole numbers between -2 and 2,

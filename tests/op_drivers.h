@@ -10,6 +10,9 @@ namespace vitrine {
 /// Copies of the inputs on another device.
 Tensors moved(const Tensors& inputs, Device device);
 
+/// Whether shapes, dtypes and all bits are equal, on whatever devices.
+bool same_bits(const Tensor& a, const Tensor& b);
+
 /// The outcome of one kind of check on one row.
 struct OpCheck {
   std::string op = {};

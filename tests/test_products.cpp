@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "ops/ops.h"
 #include "tensor/parallel.h"
@@ -38,10 +37,6 @@ double worst_error(const Tensor& product, const Tensor& a, const Tensor& b) {
     }
   }
   return worst;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return std::memcmp(a.raw_data(), b.raw_data(), static_cast<std::size_t>(a.numel()) * size_of(a.dtype())) == 0;
 }
 
 TEST(Products, AreRightAndTheSameForAnyNumberOfThreads) {

@@ -1,8 +1,6 @@
 // Recomputation in backward: the same bits as without, less memory, and what it refuses.
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "autograd/recompute.h"
 #include "autograd/tape.h"
 #include "models/registry.h"
@@ -10,16 +8,10 @@
 #include "tensor/allocator.h"
 #include "tests/cuda_test.h"
 #include "tests/expectations.h"
-#include "tests/op_table.h"
+#include "tests/op_drivers.h"
 
 namespace vitrine {
 namespace {
-
-bool same_bits(const Tensor& one, const Tensor& other) {
-  const Tensor a = to_device(contiguous_data(one), cpu), b = to_device(contiguous_data(other), cpu);
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.raw_data(), b.raw_data(), static_cast<std::size_t>(a.numel()) * size_of(a.dtype())) == 0;
-}
 
 struct Update {
   Tensor loss;
