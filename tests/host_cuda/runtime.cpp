@@ -61,6 +61,8 @@ class DeviceMemory {
     if (base == MAP_FAILED) std::abort();
     base_ = static_cast<char*>(base);
     if (mprotect(base_ + range, range, PROT_READ | PROT_WRITE) != 0) std::abort();
+    ASAN_POISON_MEMORY_REGION(base_, redzone);  // an index below 0 in the first block of a range is found as well
+    ASAN_POISON_MEMORY_REGION(base_ + range, redzone);
   }
 
   void* allocate(std::size_t bytes) {
@@ -119,11 +121,11 @@ class DeviceMemory {
   }
 
   void protect(int rights) {
-    if (top_ > 0 && mprotect(base_, (top_ + page - 1) / page * page, rights) != 0) std::abort();
+    if (mprotect(base_, (top_ + page - 1) / page * page, rights) != 0) std::abort();
   }
 
   char* base_ = nullptr;
-  std::size_t top_ = 0, large_top_ = 0, in_use_ = 0, total_ = std::size_t{8} << 30;
+  std::size_t top_ = redzone, large_top_ = redzone, in_use_ = 0, total_ = std::size_t{8} << 30;
   int open_count_ = 0;
   std::map<char*, std::size_t> used_;
   std::multimap<std::size_t, char*> free_;

@@ -156,7 +156,7 @@ TEST(HostCudaDeathTest, IndicesOutOfBoundsAreFound) {
   const DeviceInts x({1, 2, 3});
   launch(write_kernel, dim3(1), dim3(1), 0, nullptr, x.data(), 2);
   EXPECT_DEATH(launch(write_kernel, dim3(1), dim3(1), 0, nullptr, x.data(), 3), "use-after-poison");
-  EXPECT_DEATH(launch(write_kernel, dim3(1), dim3(1), 0, nullptr, x.data(), -1), "use-after-poison|SEGV");
+  EXPECT_DEATH(launch(write_kernel, dim3(1), dim3(1), 0, nullptr, x.data(), -1), "use-after-poison");
   EXPECT_DEATH(launch(write_shared_kernel, dim3(1), dim3(1), 12, nullptr, 3), "heap-buffer-overflow");
 }
 #endif
