@@ -4,6 +4,8 @@
 #include <atomic>
 #include <utility>
 
+#include "autograd/op_hook.h"
+
 namespace vitrine {
 namespace {
 
@@ -106,6 +108,7 @@ void Tape::append(const char* op, Tensor& output, std::span<const Tensor> inputs
   for (const Tensor& input : inputs) nodes.push_back(tracks(input) ? input.trace().node : -1);
   output.set_trace({recording_->serial, static_cast<std::int64_t>(recording_->nodes.size())});
   recording_->nodes.push_back({op, std::move(nodes), std::move(rule), output.shape(), output.dtype(), false});
+  OpHook::show({op, -1, output});
 }
 
 Tensor record(const char* op, Tensor output, std::span<const Tensor> inputs, Rule rule) {
@@ -152,6 +155,7 @@ void Chain::add(int input, const Tensor& gradient) {
   VT_CHECK(gradient.shape() == producer.shape && gradient.dtype() == producer.dtype,
            "{}: the gradient of input {} is {} {}, expected {} {} like the input", node.op ? node.op : "leaf", input,
            name_of(gradient.dtype()), to_string(gradient.shape()), name_of(producer.dtype), to_string(producer.shape));
+  OpHook::show({node.op, input, gradient});
   Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
   if (!sum.defined()) {
     sum = gradient;
@@ -170,7 +174,7 @@ void Chain::add(int input, const Tensor& gradient) {
 Tensor Chain::sum_to_add_to(int input) {
   Tape::Recording& recording = *tape_.recording_;
   const std::int64_t target = recording.nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)];
-  if (target < 0 || tape_.is_nested()) return {};
+  if (target < 0 || tape_.is_nested() || OpHook::is_alive()) return {};  // a hook sees what is added
   const Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
   if (!sum.defined() || !is_exclusive(sum)) return {};
   sum.storage()->bump_version();

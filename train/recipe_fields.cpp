@@ -205,8 +205,8 @@ Fields run_fields() {
       {"eval-metric", &Recipe::eval_metric, one_of({"top1", "top5", "loss"}), "what makes a checkpoint the best"},
       {"device", &Recipe::device, any("cpu or cuda"), "where to compute"},
       {"amp", &Recipe::amp, yes_or_no(),
-       "mixed precision: activations in bf16; weights, statistics and updates in f32; faster on GPUs, and on processors "
-       "that multiply bf16 (AVX512_BF16, AMX)"},
+       "mixed precision: activations in bf16; weights, statistics and updates in f32; faster on GPUs and on "
+       "processors that multiply bf16 (AVX512_BF16, AMX)"},
       {"cuda-graph", &Recipe::cuda_graph, yes_or_no(), "on a GPU, record an update once and replay it"},
       {"cuda-autotune", &Recipe::cuda_autotune, yes_or_no(),
        "on a GPU, time the algorithms for each product and keep the fastest; the bits may then differ from run to run"},

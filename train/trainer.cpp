@@ -66,8 +66,9 @@ void Trainer::update_weights() {
   const std::int64_t batches = train_batches_.source->batches_per_epoch();
   const std::int64_t parts = std::min(recipe_.grad_accum_steps, batches - state_.batch);
   const double learning_rate = learning_rate_of(state_.step, state_.epoch);
+  const Generator before = state_.generator;
   const WeightUpdate::Result update = (*weight_update_)(*train_batches_.source, parts, learning_rate, state_.generator);
-  UpdateResult result{ReadBack(update.numbers), state_.batch, update.images};
+  UpdateResult result{ReadBack(update.numbers), state_.batch, parts, update.images, before};
   settle();
   pending_ = std::move(result);
   if (placement_.device.is_cpu() || state_.loss_images == 0) settle();
@@ -83,18 +84,25 @@ void Trainer::settle() {
   const UpdateResult result = std::move(*pending_);
   pending_.reset();
   const std::vector<double> numbers = result.numbers.get();
-  if (numbers[1 + updates_left_out] != 0) {
-    try {
-      optimizer_->throw_non_finite();
-    } catch (const Error& error) {
-      throw Error(fmt::format("training: epoch {}, batch {}, loss {}: {}; the weights were not changed", state_.epoch,
-                              result.batch, numbers[0] / static_cast<double>(result.images), error.what()));
-    }
-  }
+  if (numbers[1 + updates_left_out] != 0) report_non_finite(result, numbers[0] / static_cast<double>(result.images));
   state_.loss_sum += numbers[0];
   state_.loss_images += result.images;
   if (!distillation_) return;
   for (std::size_t i = 0; i < state_.agreement.size(); ++i) state_.agreement[i] += numbers[4 + i];
+}
+
+/// Does the update once more, from the same batches and draws, to find where inf or NaN began.
+void Trainer::report_non_finite(const UpdateResult& result, double loss) {
+  std::string message = fmt::format("training: epoch {}, batch {}, loss {}: ", state_.epoch, result.batch, loss);
+  try {
+    optimizer_->throw_non_finite();
+  } catch (const NonFiniteGradient& error) {
+    message += error.what();
+  }
+  train_batches_.source->start(state_.epoch, result.batch);
+  const std::string first = weight_update_->first_non_finite(*train_batches_.source, result.parts, result.generator);
+  if (!first.empty()) message += fmt::format("; the first inf or NaN is in {}", first);
+  throw Error(message);
 }
 
 double Trainer::learning_rate_of(std::int64_t step, std::int64_t epoch) const {

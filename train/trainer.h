@@ -34,8 +34,8 @@ class Trainer {
   enum class Outcome { finished, stopped };
 
   /// Trains to the last epoch, or until the observer or a limit of the recipe stops it between two updates; in both cases the
-  /// state is saved. A loss or gradient that is not finite is an Error that names the first bad parameter; the weights and
-  /// the files are then as they were before that update.
+  /// state is saved. A loss or gradient that is not finite is an Error that names the first bad parameter, and the first op
+  /// to give inf or NaN; the weights and the files are then as they were before that update.
   Outcome run();
 
   const RunState& state() const { return state_; }
@@ -52,13 +52,15 @@ class Trainer {
   /// What an update gave, on its way back from the device.
   struct UpdateResult {
     ReadBack numbers;  // WeightUpdate::Result::numbers
-    std::int64_t batch, images;
+    std::int64_t batch, parts, images;
+    Generator generator;  // as it was before
   };
 
   bool train_epoch();
   void update_weights();
   double learning_rate_of(std::int64_t step, std::int64_t epoch) const;
   void settle();
+  [[noreturn]] void report_non_finite(const UpdateResult& result, double loss);
   bool must_stop() const;
   bool finish_epoch();
   void report_progress() const;

@@ -3,6 +3,7 @@
 
 #include "autograd/tape.h"
 #include "ops/ops.h"
+#include "train/non_finite.h"
 
 namespace vitrine {
 
@@ -34,6 +35,16 @@ WeightUpdate::Result WeightUpdate::operator()(BatchSource& batches, std::int64_t
   result.numbers = finish(sums);
   ++updates_;
   return result;
+}
+
+std::string WeightUpdate::first_non_finite(BatchSource& batches, std::int64_t parts, Generator generator) const {
+  return vitrine::first_non_finite([&] {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      Tape tape;
+      Tensor counts;
+      tape.backward(loss_of(inputs_of(*batches.next()), generator, counts));
+    }
+  });
 }
 
 WeightUpdate::Inputs WeightUpdate::inputs_of(const Batch& batch) const {

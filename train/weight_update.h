@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "data/batch_source.h"
 #include "models/registry.h"
@@ -31,6 +32,9 @@ class WeightUpdate {
   /// Takes `parts` batches, with targets for binary cross-entropy and for graphs, and updates the weights once, at
   /// `learning_rate`. Does not wait for a GPU.
   Result operator()(BatchSource& batches, std::int64_t parts, double learning_rate, Generator& generator);
+
+  /// Computes the gradient of `parts` batches and drops it: see first_non_finite.
+  std::string first_non_finite(BatchSource& batches, std::int64_t parts, Generator generator) const;
 
  private:
   /// One batch on the device of the model.
