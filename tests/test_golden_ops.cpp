@@ -28,6 +28,8 @@ struct Golden {
 
   Dims dims(const char* key) const { return Dims(options.at(key).get<std::vector<std::int64_t>>()); }
   int dim() const { return options.at("dim").get<int>(); }
+  /// The input of that number, where there is one.
+  OptionalTensor bias(std::size_t i) const { return x.size() > i ? OptionalTensor(x[i]) : std::nullopt; }
   bool keepdim() const { return options.at("keepdim").get<bool>(); }
 };
 
@@ -70,6 +72,11 @@ const std::map<std::string, Op>& ops_by_name() {
       {"exp", unary(exp)},
       {"log", unary(log)},
       {"neg", unary(neg)},
+      {"expm1", unary(expm1)},
+      {"log1p", unary(log1p)},
+      {"sign", unary(sign)},
+      {"floor", unary(floor)},
+      {"ceil", unary(ceil)},
       {"reciprocal", unary(reciprocal)},
       {"relu", unary(relu)},
       {"rsqrt", unary(rsqrt)},
@@ -104,14 +111,21 @@ const std::map<std::string, Op>& ops_by_name() {
       {"log_softmax", [](const Golden& g) { return log_softmax(g.x[0], g.dim()); }},
       {"layer_norm",
        [](const Golden& g) { return layer_norm(g.x[0], g.x[1], g.x[2], g.options.at("eps").get<double>()); }},
-      {"linear",
-       [](const Golden& g) { return linear(g.x[0], g.x[1], g.x.size() > 2 ? OptionalTensor(g.x[2]) : std::nullopt); }},
+      {"linear", [](const Golden& g) { return linear(g.x[0], g.x[1], g.bias(2)); }},
       {"attention",
        [](const Golden& g) {
          const auto scale = g.options.contains("scale") ? std::optional<double>(g.options.at("scale")) : std::nullopt;
-         return attention(g.x[0], g.x[1], g.x[2], g.x.size() > 3 ? OptionalTensor(g.x[3]) : std::nullopt, scale);
+         return attention(g.x[0], g.x[1], g.x[2], g.bias(3), scale);
        }},
+      {"self_attention", [](const Golden& g) { return self_attention(g.x[0], g.options.at("heads"), g.bias(1)); }},
       {"cross_entropy", cross_entropy_as_pytorch},
+      {"binary_cross_entropy", [](const Golden& g) { return binary_cross_entropy(g.x[0], *g.target); }},
+      {"bias_gelu", [](const Golden& g) { return bias_gelu(g.x[0], g.x[1]); }},
+      {"add_layer_norm",
+       [](const Golden& g) {
+         const auto [sum, norm] = add_layer_norm(g.x[0], g.x[1], g.x[2], g.x[3], g.options.at("eps").get<double>());
+         return stack({sum, norm}, 0);
+       }},
       {"concat", [](const Golden& g) { return concat(g.x, g.dim()); }},
       {"stack", [](const Golden& g) { return stack(g.x, g.dim()); }},
       {"expand", [](const Golden& g) { return expand(g.x[0], g.dims("size")); }},
@@ -123,6 +137,19 @@ const std::map<std::string, Op>& ops_by_name() {
        [](const Golden& g) {
          return slice(g.x[0], 2, g.options.at("start"), g.options.at("stop"), g.options.at("step"));
        }},
+      {"clamp",
+       [](const Golden& g) {
+         return clamp(g.x[0], g.options.at("min").get<double>(), g.options.at("max").get<double>());
+       }},
+      {"where", [](const Golden& g) { return where(cast(*g.index, DType::boolean), g.x[0], g.x[1]); }},
+      {"transpose", [](const Golden& g) { return transpose(g.x[0], g.options.at("dim0"), g.options.at("dim1")); }},
+      {"reshape", [](const Golden& g) { return reshape(g.x[0], Shape(g.dims("shape"))); }},
+      {"flatten", [](const Golden& g) { return flatten(g.x[0], g.options.at("start_dim")); }},
+      {"unsqueeze", [](const Golden& g) { return unsqueeze(g.x[0], g.dim()); }},
+      {"squeeze", [](const Golden& g) { return squeeze(g.x[0], g.dim()); }},
+      {"select", [](const Golden& g) { return select(g.x[0], g.dim(), g.options.at("at")); }},
+      {"split", [](const Golden& g) { return split(g.x[0], g.options.at("size"), g.dim())[1]; }},
+      {"window_partition", [](const Golden& g) { return window_partition(g.x[0], g.options.at("w")); }},
       {"embedding", [](const Golden& g) { return embedding(g.x[0], *g.index); }},
       {"gather", [](const Golden& g) { return gather(g.x[0], g.dim(), *g.index); }},
       {"index_select", [](const Golden& g) { return index_select(g.x[0], g.dim(), *g.index); }},
@@ -138,35 +165,41 @@ TEST(GoldenOps, AComparisonWithNanOrAnotherShapeFails) {
   EXPECT_EQ(relative_error(vector_of({1, 2, 6}), expected), 1);
 }
 
+/// Compares a case of the file, its value and its gradients.
+void check_case(const SafetensorsReader& file, const std::string& name, const Op& op, const std::string& options) {
+  Tape tape;
+  Golden golden{.x = {}, .index = {}, .target = {}, .options = Json::parse(options)};
+  const auto has = [&](const std::string& suffix) { return file.contains(name + suffix); };
+  for (std::size_t i = 0; has(".x" + std::to_string(i)); ++i) {
+    golden.x.push_back(tape.watch(file.read(name + ".x" + std::to_string(i))));
+  }
+  if (has(".i0")) golden.index = file.read(name + ".i0");
+  if (has(".target")) golden.target = file.read(name + ".target");
+
+  const Tensor y = op(golden);
+  const double value_error = relative_error(y, file.read(name + ".y"));
+  EXPECT_TRUE(value_error <= 1e-10) << value_error;
+  const Gradients gradients = tape.backward(y, file.read(name + ".dy"));
+  for (std::size_t i = 0; i < golden.x.size(); ++i) {
+    const double error = relative_error(gradients[golden.x[i]], file.read(name + ".g" + std::to_string(i)));
+    EXPECT_TRUE(error <= 1e-10) << "input " << i << ": " << error;
+  }
+}
+
 TEST(GoldenOps, ValuesAndGradientsEqualPyTorch) {
-  const SafetensorsReader file(source_dir() + "/tests/golden/ops.safetensors");
   std::map<std::string, int> cases_of;
-  for (const auto& [name, options] : file.metadata()) {
-    if (name == "torch") continue;  // the version
-    SCOPED_TRACE(name);
-    const std::string op = name.substr(0, name.find('.'));
-    ASSERT_TRUE(ops_by_name().contains(op)) << "the file has an op that this test does not know";
-    ++cases_of[op];
-
-    Tape tape;
-    Golden golden{.x = {}, .index = {}, .target = {}, .options = Json::parse(options)};
-    const auto has = [&](const std::string& suffix) { return file.contains(name + suffix); };
-    for (std::size_t i = 0; has(".x" + std::to_string(i)); ++i) {
-      golden.x.push_back(tape.watch(file.read(name + ".x" + std::to_string(i))));
-    }
-    if (has(".i0")) golden.index = file.read(name + ".i0");
-    if (has(".target")) golden.target = file.read(name + ".target");
-
-    const Tensor y = ops_by_name().at(op)(golden);
-    const double value_error = relative_error(y, file.read(name + ".y"));
-    EXPECT_TRUE(value_error <= 1e-10) << value_error;
-    const Gradients gradients = tape.backward(y, file.read(name + ".dy"));
-    for (std::size_t i = 0; i < golden.x.size(); ++i) {
-      const double error = relative_error(gradients[golden.x[i]], file.read(name + ".g" + std::to_string(i)));
-      EXPECT_TRUE(error <= 1e-10) << "input " << i << ": " << error;
+  for (const char* path : {"/tests/golden/ops.safetensors", "/tests/golden/more_ops.safetensors"}) {
+    const SafetensorsReader file(source_dir() + path);
+    for (const auto& [name, options] : file.metadata()) {
+      if (name == "torch") continue;  // the version
+      SCOPED_TRACE(name);
+      const std::string op = name.substr(0, name.find('.'));
+      ASSERT_TRUE(ops_by_name().contains(op)) << "the file has an op that this test does not know";
+      ++cases_of[op];
+      check_case(file, name, ops_by_name().at(op), options);
     }
   }
-  EXPECT_EQ(cases_of.size(), ops_by_name().size()) << "an op of this test has no case in the file";
+  EXPECT_EQ(cases_of.size(), ops_by_name().size()) << "an op of this test has no case in the files";
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-"""Makes ops.safetensors: what PyTorch computes in float64 for small inputs of each op, forward and input gradients.
+"""Makes ops.safetensors and more_ops.safetensors: what PyTorch computes in float64 for small inputs of each op, forward and input gradients.
 
-Names in the file, for a case `<op>.<case>`: .x0, .x1, ... inputs; .i0 an index input (i64); .y the result; .dy the gradient
+Names in the files, for a case `<op>.<case>`: .x0, .x1, ... inputs; .i0 an index input (i64); .y the result; .dy the gradient
 that is fed in; .g0, .g1, ... the gradients of the inputs. Whatever else an op was given (dims, eps, ...) is in the metadata
 under `<op>.<case>` as JSON.
 """
@@ -132,6 +132,46 @@ def shapes():
     case("slice.step", lambda x, start, stop, step: x[:, :, start:stop:step], x, start=1, stop=5, step=2)
 
 
-for family in (unary, binary, reductions, rows, products, shapes):
-    family()
-store("ops.safetensors", tensors, **attributes)
+def fused():
+    case("bias_gelu.rows", lambda x, b: F.gelu(x + b), 2 * normal(random, 2, 3, 8), normal(random, 8))
+    add_layer_norm = lambda x, branch, w, b, eps: torch.stack([x + branch, F.layer_norm(x + branch, w.shape, w, b, eps)])
+    case("add_layer_norm.both", add_layer_norm, normal(random, 2, 3, 8), normal(random, 2, 3, 8), normal(random, 8),
+         normal(random, 8), eps=1e-6)
+
+    def self_attention(qkv, bias=None, *, heads):  # qkv is (B, N, 3 heads D)
+        q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).flatten(2)
+
+    case("self_attention.plain", self_attention, normal(random, 2, 5, 24), heads=2)
+    case("self_attention.bias", self_attention, normal(random, 2, 5, 24), normal(random, 2, 5, 5), heads=2)
+    bce = F.binary_cross_entropy_with_logits
+    targets = tensors["binary_cross_entropy.soft.target"] = uniform(random, 0, 1, 6, 5)
+    case("binary_cross_entropy.soft", bce, 3 * normal(random, 6, 5), target=targets)
+
+
+def rest():
+    x, small = normal(random, 3, 4, 5), uniform(random, -0.9, 0.9, 4, 5)
+    case("expm1.small", torch.expm1, torch.cat([small, 1e-6 * small, 20 * small]))
+    case("log1p.small", torch.log1p, torch.cat([small, 1e-6 * small, 20 * small.abs()]))
+    case("clamp.both", torch.clamp, x, min=-0.5, max=0.75)
+    case("where.row", lambda a, b, i: torch.where(i != 0, a, b), x, normal(random, 5), index=torch.randint(2, (4, 5),
+         generator=random))
+    for name in ("sign", "floor", "ceil"):
+        case(f"{name}.wide", getattr(torch, name), 3 * x)
+    case("transpose.outer", torch.transpose, x, dim0=0, dim1=2)
+    case("reshape.merge", torch.reshape, x, shape=[6, 10])
+    case("flatten.last", torch.flatten, x, start_dim=1)
+    case("unsqueeze.middle", torch.unsqueeze, x, dim=1)
+    case("squeeze.middle", torch.squeeze, normal(random, 3, 1, 5), dim=1)
+    case("select.middle", lambda x, dim, at: x.select(dim, at), x, dim=1, at=2)
+    case("split.middle", lambda x, dim, size: x.split(size, dim)[1], x, dim=2, size=2)
+    partition = lambda x, w: x.unflatten(2, (-1, w)).unflatten(1, (-1, w)).transpose(2, 3).flatten(0, 2).flatten(1, 2)
+    case("window_partition.two", partition, normal(random, 2, 4, 6, 3), w=2)
+
+
+for file, families in {"ops.safetensors": (unary, binary, reductions, rows, products, shapes),
+                       "more_ops.safetensors": (fused, rest)}.items():
+    for family in families:
+        family()
+    store(file, tensors, **attributes)
+    tensors.clear(), attributes.clear()
