@@ -174,12 +174,9 @@ void gemm_serial(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<bflo
 }
 
 bool has_bf16_products() {
-#if defined(__x86_64__)
-  static const bool has = __builtin_cpu_supports("avx512bf16") > 0;
+  constexpr int needed = dnnl_cpu_isa_avx512_core_bf16;  // a set of bits, which those of later processors include
+  static const bool has = (dnnl_get_effective_cpu_isa() & needed) == needed;  // obeys ONEDNN_MAX_CPU_ISA
   return has;
-#else
-  return false;
-#endif
 }
 
 std::int64_t gemm_rows_per_task(std::int64_t m, std::int64_t n, std::int64_t k, DType dtype) {
