@@ -1,6 +1,8 @@
 // Parameter: a tensor that training changes, with an identity of its own.
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <string>
 
 #include "tensor/tensor.h"
@@ -21,6 +23,18 @@ class Parameter {
   Tensor& value() { return value_; }
   const Tensor& value() const { return value_; }
 
+  /// The elements rounded to bf16, where somebody keeps such a copy and has rewritten it since they last changed; else undefined.
+  Tensor rounded() const {
+    if (!rounded_.defined() || !defined() || rounded_of_.lock() != value_.storage()) return {};
+    return rounded_version_ == value_.storage()->version() ? rounded_ : Tensor();
+  }
+  /// For whoever keeps the copy, as soon as it is written.
+  void set_rounded(const Tensor& copy) {
+    rounded_ = copy;
+    rounded_of_ = value_.storage();
+    rounded_version_ = value_.storage()->version();
+  }
+
   const Shape& shape() const { return value_.shape(); }
   bool defined() const { return value_.defined(); }
 
@@ -29,6 +43,9 @@ class Parameter {
 
  private:
   Tensor value_;
+  Tensor rounded_;  // of the elements that rounded_of_ had in that version
+  std::weak_ptr<Storage> rounded_of_;
+  std::uint64_t rounded_version_ = 0;
   mutable Trace trace_;  // bookkeeping of the tape, not part of the value
 };
 

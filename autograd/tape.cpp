@@ -20,6 +20,11 @@ std::uint64_t next_serial() {
 /// came, so it may be shared with another gradient, be an expanded view, or belong to the caller.
 bool is_exclusive(const Tensor& gradient) { return gradient.storage().use_count() == 1 && gradient.is_contiguous(); }
 
+/// The gradient itself, with its trace, but for one that came through add_converted.
+Tensor in_dtype(const Tensor& gradient, DType dtype) {
+  return gradient.dtype() == dtype ? gradient : cast_data(gradient, dtype);
+}
+
 }  // namespace
 
 struct Tape::Node {
@@ -159,7 +164,10 @@ void Chain::add(int input, const Tensor& gradient) {
   Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
   if (!sum.defined()) {
     sum = gradient;
-  } else if (is_exclusive(sum) && !tape_.is_nested()) {
+    return;
+  }
+  sum = in_dtype(sum, producer.dtype);  // what came first may have come through add_converted
+  if (is_exclusive(sum) && !tape_.is_nested()) {
     add_into(sum, gradient);
   } else {
     Tensor total = clone(sum);
@@ -171,12 +179,25 @@ void Chain::add(int input, const Tensor& gradient) {
   }
 }
 
+void Chain::add_converted(int input, const Tensor& gradient) {
+  Tape::Recording& recording = *tape_.recording_;
+  const std::int64_t target = recording.nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)];
+  if (target < 0) return;
+  const Tape::Node& producer = recording.nodes[static_cast<std::size_t>(target)];
+  Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
+  const bool can_wait = !producer.op && !sum.defined() && !tape_.is_nested() && gradient.shape() == producer.shape;
+  if (!can_wait) return add(input, in_dtype(gradient, producer.dtype));
+  OpHook::show({recording.nodes[static_cast<std::size_t>(node_)].op, input, gradient});
+  sum = gradient;
+}
+
 Tensor Chain::sum_to_add_to(int input) {
   Tape::Recording& recording = *tape_.recording_;
   const std::int64_t target = recording.nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)];
   if (target < 0 || tape_.is_nested() || OpHook::is_alive()) return {};  // a hook sees what is added
   const Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
-  if (!sum.defined() || !is_exclusive(sum)) return {};
+  const DType dtype = recording.nodes[static_cast<std::size_t>(target)].dtype;
+  if (!sum.defined() || sum.dtype() != dtype || !is_exclusive(sum)) return {};
   sum.storage()->bump_version();
   return sum;
 }
@@ -241,6 +262,16 @@ void Tape::run_rule(std::int64_t i, bool keep_rules) {
     error.set_op(fmt::format("backward of {}", op));
     throw;
   }
+}
+
+Tensor Gradients::operator[](const Parameter& parameter) const {
+  const Tensor gradient = at(parameter.trace());
+  return gradient.defined() ? in_dtype(gradient, parameter.value().dtype()) : gradient;
+}
+
+Tensor Gradients::operator[](const Tensor& watched) const {
+  const Tensor gradient = at(watched.trace());
+  return gradient.defined() ? in_dtype(gradient, watched.dtype()) : gradient;
 }
 
 Tensor Gradients::at(const Trace& trace) const {

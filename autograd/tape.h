@@ -48,6 +48,9 @@ class Chain {
   bool wants(int input) const;
   /// Adds to the gradient of the `input`-th input. The shape must be that input's shape.
   void add(int input, const Tensor& gradient);
+  /// The same for a gradient in another precision. To a leaf that nothing else reaches it is converted only when somebody asks:
+  /// an optimiser can take in many at once.
+  void add_converted(int input, const Tensor& gradient);
   /// What has been added for that input so far, row-major, if a kernel may add its share to it in place (then do not call add);
   /// undefined where nothing has been added, or where somebody else can see the elements.
   Tensor sum_to_add_to(int input);
@@ -67,9 +70,11 @@ using Rule = std::function<void(const Tensor& dy, Chain& chain)>;
 /// The gradients of the leaves: parameters and watched tensors.
 class Gradients {
  public:
-  /// The gradient of a leaf, or an undefined tensor where the loss does not depend on it.
-  Tensor operator[](const Parameter& parameter) const { return at(parameter.trace()); }
-  Tensor operator[](const Tensor& watched) const { return at(watched.trace()); }
+  /// The gradient of a leaf, in its dtype, or an undefined tensor where the loss does not depend on it.
+  Tensor operator[](const Parameter& parameter) const;
+  Tensor operator[](const Tensor& watched) const;
+  /// The same in the precision in which it was computed, bf16 for a parameter in f32 that was rounded for the ops.
+  Tensor as_computed(const Parameter& parameter) const { return at(parameter.trace()); }
 
  private:
   friend class Tape;

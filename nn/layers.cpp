@@ -20,11 +20,18 @@ double checked_rate(double rate, const char* layer) {
   return rate;
 }
 
+/// cast(parameter, bf16), from the optimiser's copy where it keeps one.
+Tensor round_to_bf16(const Parameter& parameter) {
+  const Tensor rounded = parameter.rounded();
+  if (!rounded.defined() || is_recording_twice()) return cast(parameter, DType::bf16);
+  return record("cast", rounded, {parameter}, [](const Tensor& dy, Chain& chain) { chain.add_converted(0, dy); });
+}
+
 }  // namespace
 
 Tensor for_input(const Parameter& parameter, const Tensor& x) {
   const bool mixed = x.dtype() == DType::bf16 && parameter.value().dtype() == DType::f32;
-  return mixed ? cast(parameter, DType::bf16) : Tensor(parameter);
+  return mixed ? round_to_bf16(parameter) : Tensor(parameter);
 }
 
 OptionalTensor for_input(const std::optional<Parameter>& parameter, const Tensor& x) {

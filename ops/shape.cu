@@ -256,7 +256,8 @@ Tensor cast(const Tensor& x, DType dtype) {
   const Tensor y = cast_data(x, dtype);
   if (!is_floating(x.dtype()) || !is_floating(dtype)) return y;
   return record("cast", y, {x}, [from = x.dtype()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, cast(dy, from));
+    if (!chain.wants(0)) return;
+    is_recording({&dy}) ? chain.add(0, cast(dy, from)) : chain.add_converted(0, dy);
   });
 }
 

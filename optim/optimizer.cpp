@@ -110,13 +110,13 @@ void Optimizer::accumulate(const Gradients& gradients, double scale) {
   is_measured_ = false;
   std::vector<Tensor> copied, copies, added_to, added;  // targets and sources
   for (Entry& entry : entries_) {
-    Tensor gradient = gradients[*entry.parameter];
+    Tensor gradient = gradients.as_computed(*entry.parameter);  // the copies below convert it
     if (!gradient.defined()) continue;
     VT_CHECK(gradient.shape() == entry.parameter->shape(), "{}: the gradient of {} has shape {}, expected {}", name_,
              entry.name, to_string(gradient.shape()), to_string(entry.parameter->shape()));
-    if (scale != 1) gradient = mul(gradient, scale);
+    if (scale != 1) gradient = mul(cast_data(gradient, gradients_.dtype()), scale);
     (entry.has_gradient ? added_to : copied).push_back(view(gradients_, entry));
-    (entry.has_gradient ? added : copies).push_back(cast_data(gradient, gradients_.dtype()));
+    (entry.has_gradient ? added : copies).push_back(gradient);
     entry.has_gradient = true;
   }
   copy_all_into(copied, copies);
@@ -194,7 +194,20 @@ void Optimizer::run_step(double max_norm, const Tensor& loss) {
 void Optimizer::update_segments() {
   update(segments());
   parameters_.storage()->bump_version();
+  if (rounded_.defined()) round_parameters();
   is_gathered_ = is_measured_ = false;
+}
+
+void Optimizer::keep_rounded() {
+  VT_CHECK(parameters_.dtype() == DType::f32, "{}: parameters are {}, expected f32 to keep them in bf16 as well", name_,
+           name_of(parameters_.dtype()));
+  rounded_ = zeros(parameters_.shape(), DType::bf16, parameters_.device());
+  round_parameters();
+}
+
+void Optimizer::round_parameters() {
+  copy_into(rounded_, parameters_);
+  for (const Entry& entry : entries_) entry.parameter->set_rounded(view(rounded_, entry));
 }
 
 std::int64_t Optimizer::parameter_count() const {

@@ -101,6 +101,10 @@ class Optimizer {
     step();
   }
 
+  /// From now on keeps the parameters in bf16 as well, rewritten in one pass after each update. Layers whose input is bf16 take
+  /// their weights from there, and need not round each of them in each forward pass. f32 only.
+  void keep_rounded();
+
   std::int64_t step_count() const { return step_count_; }
   std::int64_t parameter_count() const;
 
@@ -139,6 +143,7 @@ class Optimizer {
   std::vector<ArenaSegment> segments() const;
   void check_gathered() const;
   void update_segments();
+  void round_parameters();
   void measure(double max_norm, const Tensor& loss = {});
 
   std::string name_;
@@ -147,6 +152,7 @@ class Optimizer {
   std::vector<std::string> moment_names_;
   double learning_rate_ = 0;
   Tensor statistics_;
+  Tensor rounded_;            // (arena size) bf16; undefined where it is not kept
   bool is_gathered_ = false;  // there are gradients for the next step
   bool is_measured_ = false;  // and their norm is in the statistics
   std::int64_t step_count_ = 0;

@@ -116,8 +116,8 @@ void copy_into(Tensor& target, const Tensor& source);
 void fill(Tensor& target, double value);
 /// target += source. Same shape and dtype.
 void add_into(Tensor& target, const Tensor& source);
-/// Many copies or additions, targets[i] (+)= sources[i]. On a GPU they are one kernel where dtypes agree and both sides are
-/// row-major: a small copy takes longer to start than to run.
+/// Many copies or additions with conversion, targets[i] (+)= sources[i]. On a GPU those whose sides are row-major are one kernel
+/// for each dtype of the sources, that of the targets or bf16: a small copy takes longer to start than to run.
 void copy_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 void add_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 

@@ -16,12 +16,14 @@ void expect_like_one_by_one(Device device, DType dtype, bool add) {
     const bool transposed = i % 11 == 3, shifted = i % 5 == 2;
     const Tensor values =
         to_device(test_values(transposed ? Shape{5, i % 7} : shape, static_cast<std::uint64_t>(i)), device);
-    const Tensor source = cast_data(transposed ? transpose(values) : values, !add && i % 13 == 6 ? DType::i64 : dtype);
+    const Tensor source = cast_data(transposed ? transpose(values) : values, !add && i % 13 == 6 ? DType::i64
+                                                                             : i % 3 == 0        ? DType::bf16
+                                                                                                 : dtype);
     Tensor arena = full({i % 7 * 5 + 1}, 3, dtype, device);
     targets.push_back(arena.view_as(shape, contiguous_strides(shape), shifted ? 1 : 0));
     sources.push_back(source);
     Tensor one = clone(targets.back());
-    add ? add_into(one, source) : copy_into(one, source);
+    add ? add_into(one, cast_data(source, dtype)) : copy_into(one, source);
     expected.push_back(one);
   }
   add ? add_all_into(targets, sources) : copy_all_into(targets, sources);

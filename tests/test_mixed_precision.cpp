@@ -6,7 +6,9 @@
 #include <cmath>
 
 #include "models/vit.h"
+#include "optim/adamw.h"
 #include "tests/cuda_test.h"
+#include "tests/op_drivers.h"
 #include "train/trainer.h"
 
 #if defined(VT_HOST_CUDA)
@@ -71,6 +73,85 @@ TEST(MixedPrecision, GradientsComeBackInF32) {
     EXPECT_LT(distance(mixed[i], exact[i]), 0.06) << named[i].name;
   }
 }
+
+// ---- Weights that the optimiser keeps in bf16 as well ----
+
+struct TwoLayers {
+  Parameter first{normal_values({8, 8}, 11)}, bias{normal_values({8}, 12)}, second{normal_values({8, 8}, 13)};
+
+  std::vector<NamedParameter> parameters() { return {{"first", &first}, {"bias", &bias}, {"second", &second}}; }
+  Tensor loss(const Tensor& x) const {  // the first weight has two gradients in bf16, the second one in f32 as well
+    const Tensor hidden = linear(tanh(linear(x, for_input(first, x), for_input(bias, x))), for_input(first, x));
+    return sum(square(cast(linear(hidden, for_input(second, x)), DType::f32))) + sum(second) * 0.1;
+  }
+};
+
+TEST(RoundedWeights, TrainToTheSameBits) {
+  const Tensor x = cast_data(normal_values({4, 8}, 14), DType::bf16);
+  const auto train = [&](bool keep) {
+    TwoLayers model;
+    AdamW optimizer({{.parameters = model.parameters()}}, {.learning_rate = 0.1});
+    if (keep) optimizer.keep_rounded();
+    for (int step = 0; step < 4; ++step) {
+      for (int part = 0; part < 2; ++part) {
+        Tape tape;
+        optimizer.accumulate(tape.backward(model.loss(x)), step % 2 == 0 ? 1 : 0.5);
+      }
+      optimizer.step();
+      EXPECT_EQ(model.first.rounded().defined(), keep);
+      if (keep) EXPECT_TRUE(same_bits(model.first.rounded(), cast_data(model.first.value(), DType::bf16)));
+    }
+    std::vector<Tensor> values;
+    for (const NamedParameter& p : model.parameters()) values.push_back(clone(p.parameter->value()));
+    return values;
+  };
+  const std::vector<Tensor> with = train(true), without = train(false);
+  for (std::size_t i = 0; i < with.size(); ++i) EXPECT_TRUE(same_bits(with[i], without[i])) << i;
+}
+
+TEST(RoundedWeights, GradientsStayInBf16UntilSomebodyAsks) {
+  const Tensor x = cast_data(normal_values({4, 8}, 14), DType::bf16);
+  TwoLayers model;
+  AdamW optimizer({{.parameters = model.parameters()}}, {});
+  for (const bool keep : {false, true}) {
+    if (keep) optimizer.keep_rounded();
+    Tape tape;
+    const Gradients gradients = tape.backward(model.loss(x));
+    EXPECT_EQ(gradients.as_computed(model.bias).dtype(), DType::bf16);
+    EXPECT_EQ(gradients.as_computed(model.first).dtype(), DType::f32) << "a sum of two";
+    EXPECT_EQ(gradients.as_computed(model.second).dtype(), DType::f32) << "in f32 and bf16";
+    for (const NamedParameter& p : model.parameters()) {
+      EXPECT_EQ(gradients[*p.parameter].dtype(), DType::f32) << p.name;
+      EXPECT_TRUE(same_bits(gradients[*p.parameter], cast_data(gradients.as_computed(*p.parameter), DType::f32)));
+    }
+  }
+}
+
+TEST(RoundedWeights, AreNotTakenWhereTheWeightHasChanged) {
+  TwoLayers model;
+  AdamW optimizer({{.parameters = model.parameters()}}, {});
+  EXPECT_FALSE(model.first.rounded().defined());
+  optimizer.keep_rounded();
+  ASSERT_TRUE(model.first.rounded().defined());
+  TwoLayers copy = model;
+  copy.first.value() = clone(model.first.value());
+  EXPECT_FALSE(copy.first.rounded().defined()) << "a copy has elements of its own";
+  copy.first = model.first;
+  EXPECT_TRUE(copy.first.rounded().defined()) << "they share the elements";
+  fill(model.bias.value(), 2);  // the arena is one storage: whatever changes in it, all copies are in doubt
+  EXPECT_FALSE(model.bias.rounded().defined());
+  const Tensor x = zeros({1, 8}, DType::bf16);
+  EXPECT_EQ(cast_data(for_input(model.bias, x), DType::f32).to_vector<float>(), std::vector<float>(8, 2));
+  EXPECT_FALSE(Parameter().rounded().defined());
+}
+
+TEST(RoundedWeights, NeedF32) {
+  Parameter weight(zeros({2}, DType::f64));
+  AdamW optimizer({{.parameters = {{"weight", &weight}}}}, {});
+  EXPECT_THROW(optimizer.keep_rounded(), Error);
+}
+
+// ---- Whole runs ----
 
 struct Listener : TrainObserver {
   std::vector<double> losses;  // the mean of the epoch so far; on a GPU, as far as it is known
@@ -179,6 +260,19 @@ TEST_F(Modes, BatchesMadeOnTheGpuTrainLikeCopiedOnes) {
 #endif
 
 #if defined(VT_HOST_CUDA)
+// Weights and their gradients change their precision many at once, not each in a launch of its own.
+TEST_F(Modes, MixedPrecisionTakesAFewLaunchesMoreThanF32) {
+  const auto launches_of_an_update = [&](const std::string& more) {
+    std::vector<std::uint64_t> launches;
+    Listener listener;
+    listener.after_batch = [&] { launches.push_back(host_cuda::counters().launches); };
+    losses("device: cuda\ncuda-graph: false\nmax-steps: 6\n" + more, listener);
+    return launches.at(5) - launches.at(4);
+  };
+  const auto exact = launches_of_an_update(""), mixed = launches_of_an_update("amp: true\n");
+  EXPECT_LE(mixed, exact + 6) << "f32 takes " << exact;
+}
+
 // The layer that plays the GPU counts what a real one would suffer from.
 TEST_F(Modes, ASteadyUpdateNeitherAllocatesNorWaits) {
   for (const std::string data : {"auto", "off"}) {

@@ -82,6 +82,9 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
       "convolutional teacher, which takes any",
       teacher_.name(), wanted.input_size[1], preprocessing.input_size[1]);
   teacher_.move_to(placement.device);
+  if (placement.dtype == DType::bf16) {  // once and for all: its weights never change
+    for (const auto& [name, p] : teacher_.parameters()) p->set_rounded(cast_data(p->value(), DType::bf16));
+  }
   loss_.classes = arange(teacher_.classes(), DType::i64, placement.device);
   if (wanted.mean == preprocessing.mean && wanted.std == preprocessing.std) return;
   Tensor scale = empty({3, 1, 1}), shift = empty({3, 1, 1});
