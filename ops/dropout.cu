@@ -109,27 +109,69 @@ Tensor dropout(const Tensor& x, double probability, Random random) {  // dx = dy
 // ---- drop_path: y[b, ...] = x[b, ...] m[b] / (1 - p). Huang et al. 2016 ----
 
 namespace {
-struct Multiply {
-  template <class T>
-  VT_HD T operator()(T x, T factor) const {
-    return x * factor;
+
+/// What all elements of a sample are multiplied with.
+template <class C>
+VT_HD C sample_factor(const Random& random, const Drop& drop, std::int64_t sample) {
+  const PhiloxBlock block = random.block(static_cast<std::uint64_t>(sample / 4));
+  return drop(C(1), block.word[sample % 4]);
+}
+
+/// x and y are (B, size).
+template <class T>
+void drop_path_on_cpu(const Random& random, const Drop& drop, std::int64_t B, std::int64_t size, const T* x, T* y) {
+  using C = Compute<T>;
+  parallel_for(B, std::max<std::int64_t>(1, (1 << 14) / size), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      const C factor = sample_factor<C>(random, drop, b);
+      for (std::int64_t i = b * size; i < (b + 1) * size; ++i) y[i] = static_cast<T>(static_cast<C>(x[i]) * factor);
+    }
+  });
+}
+
+#if VT_CUDA
+/// A thread takes `width` neighbours of one sample: size is a multiple of it.
+template <int width, class T>
+__global__ void drop_path_kernel(Random random, Drop drop, std::int64_t packs, std::int64_t size, const T* x, T* y) {
+  using C = Compute<T>;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < packs; i += step) {
+    const C factor = sample_factor<C>(random, drop, i * width / size);
+    C values[width];
+    load_pack(x + i * width, values);
+#pragma unroll
+    for (int k = 0; k < width; ++k) values[k] *= factor;
+    store_pack(values, y + i * width);
   }
-};
+}
+#endif
+
+Tensor drop_path_forward(const Tensor& strided, double probability, Random random) {
+  const Tensor x = contiguous_data(strided);
+  Tensor y = empty_for("drop_path", x.shape(), x.dtype(), x.device());
+  if (x.numel() == 0) return y;
+  const Drop drop(probability);
+  const std::int64_t B = x.size(0), size = x.numel() / B;
+  dispatch_floating(x.dtype(), "drop_path", [&]<class T>(TypeTag<T>) {
+    if (x.device().is_cpu()) return drop_path_on_cpu<T>(random, drop, B, size, x.data<T>(), y.data<T>());
+#if VT_CUDA
+    constexpr int width = pack_width<T>;
+    const bool packed = size % width == 0 && are_aligned(16, x.data<T>(), y.data<T>());
+    const std::int64_t packs = x.numel() / (packed ? width : 1);
+    launch(packed ? drop_path_kernel<width, T> : drop_path_kernel<1, T>, grid_for(packs, 256), 256, 0, current_stream(),
+           random, drop, packs, size, x.data<T>(), y.data<T>());
+#endif
+  });
+  return y;
+}
+
 }  // namespace
 
 Tensor drop_path(const Tensor& x, double probability, Random random) {  // dx: drop_path of dy
   check("drop_path", x, probability);
   VT_CHECK(x.dim() >= 1, "drop_path: x is 0-d, expected at least one dim: the samples");
   if (probability == 0) return x;
-  Shape per_sample = Dims::filled(x.dim(), 1);  // (B, 1, ..., 1)
-  per_sample[0] = x.size(0);
-  Tensor y = empty_for("drop_path", x.shape(), x.dtype(), x.device());
-  dispatch_floating(x.dtype(), "drop_path", [&]<class T>(TypeTag<T>) {
-    using C = Compute<T>;
-    const Tensor factors = dropout_forward(ones(per_sample, dtype_of<C>(), x.device()), probability, random);
-    map_into<T, T, C>(Multiply{}, y, x, factors);
-  });
-  return record("drop_path", y, {x},
+  return record("drop_path", drop_path_forward(x, probability, random), {x},
                 [=](const Tensor& dy, Chain& chain) { chain.add(0, drop_path(dy, probability, random)); });
 }
 

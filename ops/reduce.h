@@ -1,4 +1,4 @@
-// The reduction driver: one functor per reduction, one CPU loop and one CUDA kernel for all of them, over any dims.
+// The reduction driver: one functor per reduction, one CPU loop and a few CUDA kernels for all of them, over any dims.
 //
 // A reducer turns elements into a State and merges states:
 //
@@ -178,15 +178,44 @@ __device__ State join_threads(State state, State* row, const Reducer& reducer) {
   return row[0];
 }
 
-/// One row of threads per chunk of a result; states is (chunks, outputs). Each thread takes `width` neighbours with one load.
-template <int width, class T, class Reducer>
+inline constexpr int column_threads = 16;
+
+/// The states of the threads of a column of the block, joined into that of its first thread.
+template <class Reducer, class State = typename Reducer::State>
+__device__ State join_column(State state, State (*shared)[warp_threads], const Reducer& reducer) {
+  State* mine = &shared[threadIdx.y][threadIdx.x];
+  *mine = state;
+  block_barrier();
+  for (unsigned height = column_threads / 2; height > 0; height /= 2) {
+    if (threadIdx.y < height) *mine = reducer.combine(*mine, mine[height * warp_threads]);
+    block_barrier();
+  }
+  return *mine;
+}
+
+/// Where the kernels put what becomes of a chunk: among the states (chunks, outputs), or finished where there is one chunk only.
+template <class U, class Reducer>
+struct Destination {
+  typename Reducer::State* states;  // nullptr: one chunk
+  U* y;
+  __device__ void put(const Reducer& reducer, std::int64_t item, const typename Reducer::State& state) const {
+    if (states) {
+      states[item] = state;
+    } else {
+      y[item] = static_cast<U>(reducer.finish(state, item));
+    }
+  }
+};
+
+/// One row of threads per chunk of a result. Each thread takes `width` neighbours with one load.
+template <int width, class T, class U, class Reducer>
 __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
-                                   typename Reducer::State* states) {
+                                   Destination<U, Reducer> to) {
   __shared__ typename Reducer::State shared[block_threads];
   const std::int64_t items = chunks * layout.outputs, step = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
-  // All threads of the block go round together, because they meet at barriers.
-  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.y; first < items; first += step) {
-    const std::int64_t item = first + threadIdx.y, output = item % layout.outputs;
+  for (std::int64_t base = static_cast<std::int64_t>(blockIdx.x) * blockDim.y; base < items; base += step) {
+    const std::int64_t item = base + threadIdx.y;
+    const std::int64_t output = item % layout.outputs;
     auto state = reducer.identity();
     if (item < items) {
       const std::int64_t begin = item / layout.outputs * layout.chunk;
@@ -205,32 +234,39 @@ __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer redu
       }
     }
     state = join_threads(state, shared + threadIdx.y * blockDim.x, reducer);
-    if (threadIdx.x == 0 && item < items) states[item] = state;
+    if (threadIdx.x == 0 && item < items) to.put(reducer, item, state);
   }
 }
 
-/// One thread per chunk of `width` neighbouring results, whose elements it takes with one load each.
-template <int width, class T, class Reducer>
+/// A block per chunk of 32 packs of `width` neighbouring results; 16 threads share the elements of a pack, one load for each.
+template <int width, class T, class U, class Reducer>
 __global__ void reduce_columns_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
-                                      typename Reducer::State* states) {
-  const std::int64_t groups = layout.outputs / width, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < chunks * groups;
-       item += step) {
-    const std::int64_t output = item % groups * width, part = item / groups, begin = part * layout.chunk;
+                                      Destination<U, Reducer> to) {
+  __shared__ typename Reducer::State shared[column_threads][warp_threads];
+  const std::int64_t packs = layout.outputs / width, blocks = (packs + warp_threads - 1) / warp_threads;
+  for (std::int64_t item = blockIdx.x; item < chunks * blocks; item += gridDim.x) {
+    const std::int64_t part = item / blocks, pack = item % blocks * warp_threads + threadIdx.x, output = pack * width;
+    const std::int64_t begin = part * layout.chunk;
     const std::int64_t end = begin + layout.chunk < layout.count ? begin + layout.chunk : layout.count;
-    const T* start = x + element_offset(layout.kept, output);
     typename Reducer::State state[width];
     for (auto& each : state) each = reducer.identity();
-#pragma unroll 4
-    for (std::int64_t i = begin; i < end; ++i) {
-      Compute<T> values[width];
-      load_pack(start + element_offset(layout.reduced, i), values);
+    if (pack < packs) {
+      const T* start = x + element_offset(layout.kept, output);
+#pragma unroll 8
+      for (std::int64_t i = begin + threadIdx.y; i < end; i += column_threads) {
+        Compute<T> values[width];
+        load_pack(start + element_offset(layout.reduced, i), values);
 #pragma unroll
-      for (int k = 0; k < width; ++k) {
-        state[k] = reducer.combine(state[k], reducer.map(values[k], output + k, i));
+        for (int k = 0; k < width; ++k) {
+          state[k] = reducer.combine(state[k], reducer.map(values[k], output + k, i));
+        }
       }
     }
-    for (int k = 0; k < width; ++k) states[part * layout.outputs + output + k] = state[k];
+#pragma unroll
+    for (int k = 0; k < width; ++k) {
+      state[k] = join_column(state[k], shared, reducer);
+      if (threadIdx.y == 0 && pack < packs) to.put(reducer, part * layout.outputs + output + k, state[k]);
+    }
   }
 }
 
@@ -267,33 +303,37 @@ bool takes_packs(const T* x, const ReduceLayout& layout, int width) {
          (is_one_run || holds_packs(layout.reduced, true, width));
 }
 
-template <int width, class T, class Reducer>
+template <int width, class T, class U, class Reducer>
 void launch_chunks(const T* x, const ReduceLayout& layout, const Reducer& reducer, std::int64_t chunks,
-                   typename Reducer::State* states) {
-  const std::int64_t items = chunks * layout.outputs;
+                   Destination<U, Reducer> to) {
   if (layout.columns) {
-    launch(reduce_columns_kernel<width, T, Reducer>, grid_for(items / width, block_threads), dim3(block_threads), 0,
-           current_stream(), x, layout, reducer, chunks, states);
+    const std::int64_t blocks = chunk_count(layout.outputs / width, warp_threads);
+    launch(reduce_columns_kernel<width, T, U, Reducer>, grid_for(chunks * blocks, 1),
+           dim3(warp_threads, column_threads), 0, current_stream(), x, layout, reducer, chunks, to);
     return;
   }
   const int row = layout.count <= 1024 ? warp_threads : block_threads;
   const dim3 block(static_cast<unsigned>(row), static_cast<unsigned>(block_threads / row));
-  launch(reduce_rows_kernel<width, T, Reducer>, grid_for(items, block.y), block, 0, current_stream(), x, layout,
-         reducer, chunks, states);
+  launch(reduce_rows_kernel<width, T, U, Reducer>, grid_for(chunks * layout.outputs, block.y), block, 0,
+         current_stream(), x, layout, reducer, chunks, to);
 }
 
 template <class T, class U, class Reducer>
-void reduce_cuda(const T* x, U* y, const ReduceLayout& layout, const Reducer& reducer, Device device) {
+void reduce_cuda(const T* x, U* y, ReduceLayout layout, const Reducer& reducer, Device device) {
   using State = typename Reducer::State;
+  // Up to 64 elements for each of the threads that share a column, and then no second kernel; else 16 for each.
+  if (layout.columns) layout.chunk = layout.count <= 1024 ? std::max<std::int64_t>(1, layout.count) : 256;
   const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks());
-  Tensor buffer = empty({chunks * layout.outputs * static_cast<std::int64_t>(sizeof(State))}, DType::u8, device);
-  auto* states = static_cast<State*>(buffer.raw_data());
+  const std::int64_t bytes = chunks > 1 ? chunks * layout.outputs * static_cast<std::int64_t>(sizeof(State)) : 0;
+  Tensor buffer = empty({bytes}, DType::u8, device);
+  const Destination<U, Reducer> to{bytes > 0 ? static_cast<State*>(buffer.raw_data()) : nullptr, y};
   if (takes_packs(x, layout, pack_width<T>)) {
-    launch_chunks<pack_width<T>>(x, layout, reducer, chunks, states);
+    launch_chunks<pack_width<T>>(x, layout, reducer, chunks, to);
   } else {
-    launch_chunks<1>(x, layout, reducer, chunks, states);
+    launch_chunks<1>(x, layout, reducer, chunks, to);
   }
-  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, 1), dim3(warp_threads), 0, current_stream(), states,
+  if (chunks == 1) return;
+  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, 1), dim3(warp_threads), 0, current_stream(), to.states,
          layout.outputs, chunks, reducer, y);
 }
 #endif

@@ -18,11 +18,8 @@ class ParameterAverage {
   double decay() const { return decay_; }
 
  private:
-  void store_functor();
-
   std::vector<NamedParameter> source_, target_;
   double decay_;
-  Tensor functor_;  // where update_each reads it
 };
 
 }  // namespace vitrine

@@ -49,7 +49,7 @@ OpRow noise_row(const char* name, NoiseOp op, const std::vector<Shape>& shapes,
 std::vector<OpRow> dropout_rows() {
   OpRow dropout_row = noise_row("dropout", dropout, {{13}, {3, 5}, {2, 3, 4}, {1, 1}, {}, {0, 2}},
                                 [](const Dims&, std::int64_t position) { return position; });
-  OpRow drop_path_row = noise_row("drop_path", drop_path, {{5}, {6, 2}, {4, 2, 3}, {1, 3}, {0, 2}},
+  OpRow drop_path_row = noise_row("drop_path", drop_path, {{5}, {6, 2}, {4, 2, 3}, {1, 3}, {5, 8}, {0, 2}},
                                   [](const Dims& index, std::int64_t) { return index[0]; });
   drop_path_row.errors.push_back({[] { drop_path(zeros({}), 0.5, source); }, "drop_path: x is 0-d"});
   return {dropout_row, drop_path_row};

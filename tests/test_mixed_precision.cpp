@@ -99,7 +99,9 @@ TEST(RoundedWeights, TrainToTheSameBits) {
       }
       optimizer.step();
       EXPECT_EQ(model.first.rounded().defined(), keep);
-      if (keep) EXPECT_TRUE(same_bits(model.first.rounded(), cast_data(model.first.value(), DType::bf16)));
+      if (keep) {
+        EXPECT_TRUE(same_bits(model.first.rounded(), cast_data(model.first.value(), DType::bf16)));
+      }
     }
     std::vector<Tensor> values;
     for (const NamedParameter& p : model.parameters()) values.push_back(clone(p.parameter->value()));

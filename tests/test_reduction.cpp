@@ -75,7 +75,8 @@ TEST(Reduction, MeanOfNothingIsNan) { EXPECT_TRUE(std::isnan(mean(zeros({0})).it
 #if VT_CUDA
 using ReductionCuda = CudaTest;
 
-// Rows and columns that the kernels read in packs of 16 bytes, and others that miss it by one element or one stride.
+// Rows and columns that the kernels read in packs of 16 bytes, and others that miss it by one element or one stride; in one piece
+// (up to 1024 elements of a column) and in several.
 TEST_F(ReductionCuda, PacksOfNeighbours) {
   struct Case {
     Shape shape;
@@ -85,7 +86,8 @@ TEST_F(ReductionCuda, PacksOfNeighbours) {
   for (const auto& [shape, dims, start] :
        {Case{{5, 64}, {1}, 0}, Case{{5, 67}, {1}, 0}, Case{{5, 72}, {1}, 3}, Case{{20011}, {0}, 0},
         Case{{300, 48}, {0}, 0}, Case{{300, 50}, {0}, 0}, Case{{300, 48}, {0}, 8}, Case{{6, 16, 24}, {0, 2}, 0},
-        Case{{6, 16, 24}, {1}, 0}, Case{{6, 16, 24}, {0, 1}, 0}, Case{{6, 5, 7}, {0, 2}, 0}}) {
+        Case{{6, 16, 24}, {1}, 0}, Case{{6, 16, 24}, {0, 1}, 0}, Case{{6, 5, 7}, {0, 2}, 0}, Case{{1024, 264}, {0}, 0},
+        Case{{1025, 36}, {0}, 0}, Case{{2, 1100, 12}, {1}, 0}, Case{{3, 9, 5}, {1}, 0}}) {
     for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
       SCOPED_TRACE(fmt::format("{} over {}, from {}, {}", to_string(shape), to_string(dims), start, name_of(dtype)));
       const Tensor whole = cast_data(test_values(shape, 1), dtype);
