@@ -126,15 +126,18 @@ SwinBlock SwinBlock::make(const SwinConfig& config, std::int64_t side, std::int6
           .mask = shift > 0 ? shifted_window_mask(rounded_up(side, window), window, shift) : Tensor()};
 }
 
-/// Shift, pad to whole windows, attend, and all of it back. x (B, H, W, C)
+/// Shift, cut into windows, attend, and all of it back. x (B, H, W, C). A map that needs padding is shifted before.
 Tensor SwinBlock::attend(const Tensor& x, const Pass& pass) const {
   const std::int64_t H = x.size(1), W = x.size(2), w = attn.window;
   const std::int64_t height = rounded_up(H, w), width = rounded_up(W, w);
-  Tensor map = shift > 0 ? roll(x, {-shift, -shift}, {1, 2}) : x;
-  if (height > H || width > W) map = pad(map, {0, 0, 0, 0}, {0, height - H, width - W, 0});
-  map = window_reverse(attn(window_partition(map, w), mask, pass), w, height, width);
-  if (height > H || width > W) map = slice(slice(map, 1, 0, H), 2, 0, W);
-  return shift > 0 ? roll(map, {shift, shift}, {1, 2}) : map;
+  if (height == H && width == W) {
+    return window_reverse(attn(window_partition(x, w, shift), mask, pass), w, H, W, shift);
+  }
+  const Tensor rolled = shift > 0 ? roll(x, {-shift, -shift}, {1, 2}) : x;
+  const Tensor padded = pad(rolled, {0, 0, 0, 0}, {0, height - H, width - W, 0});
+  const Tensor map = window_reverse(attn(window_partition(padded, w), mask, pass), w, height, width);
+  const Tensor inside = slice(slice(map, 1, 0, H), 2, 0, W);
+  return shift > 0 ? roll(inside, {shift, shift}, {1, 2}) : inside;
 }
 
 Tensor SwinBlock::operator()(const Tensor& x, const Pass& pass) const {

@@ -253,9 +253,11 @@ Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value 
 // ---- Windows (ops/window.cu). Liu et al. 2021, "Swin transformer", section 3.2 ----
 
 /// (B, H, W, C) -> (B H/w W/w, w w, C): squares of `window` pixels, image by image and row by row. dx = window_reverse(dy).
-Tensor window_partition(const Tensor& x, std::int64_t window);
-/// The inverse: (B H/w W/w, w w, C) -> (B, H, W, C).
-Tensor window_reverse(const Tensor& windows, std::int64_t window, std::int64_t H, std::int64_t W);
+/// With a shift, 0 to min(H, W), of roll(x, {-shift, -shift}, {1, 2}), without a copy for that.
+Tensor window_partition(const Tensor& x, std::int64_t window, std::int64_t shift = 0);
+/// The inverse: (B H/w W/w, w w, C) -> (B, H, W, C), rolled back by shift.
+Tensor window_reverse(const Tensor& windows, std::int64_t window, std::int64_t H, std::int64_t W,
+                      std::int64_t shift = 0);
 
 // ---- Indexing (ops/index.cu): indices are i32 or i64, range-checked; the index has no gradient ----
 
