@@ -1,6 +1,6 @@
 // Windows of feature maps: images (B, H, W, C), cut into squares that attention treats one by one. Liu et al. 2021, "Swin
-// transformer: hierarchical vision transformer using shifted windows", section 3.2. Without a shift both ops are views and one copy;
-// with one they are a copy of their own, since a map that is rolled round is no view.
+// transformer: hierarchical vision transformer using shifted windows", section 3.2. Without a shift both ops are views and one
+// copy; with one they are a copy of their own, since a map that is rolled round is no view.
 #include <cstring>
 #include <limits>
 
