@@ -73,21 +73,26 @@ __global__ void dropout_kernel(Random random, Drop drop, std::int64_t count, con
 }
 #endif
 
-Tensor dropout_forward(const Tensor& strided, double probability, Random random) {
+/// A new tensor from x in row-major order: calls body(data of x, data of y).
+template <class Body>
+Tensor in_order(const char* op, const Tensor& strided, const Body& body) {
   const Tensor x = contiguous_data(strided);
-  Tensor y = empty_for("dropout", x.shape(), x.dtype(), x.device());
+  Tensor y = empty_for(op, x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return y;
+  dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) { body(x.data<T>(), y.data<T>()); });
+  return y;
+}
+
+Tensor dropout_forward(const Tensor& x, double probability, Random random) {
   const Drop drop(probability);
-  dispatch_floating(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
-    if (x.device().is_cpu()) return dropout_on_cpu<T>(random, drop, x.numel(), x.data<T>(), y.data<T>());
+  const std::int64_t count = x.numel();
+  return in_order("dropout", x, [&]<class T>(const T* from, T* to) {
+    if (x.device().is_cpu()) return dropout_on_cpu<T>(random, drop, count, from, to);
 #if VT_CUDA
-    const auto kernel =
-        are_aligned(4 * sizeof(T), x.data<T>(), y.data<T>()) ? dropout_kernel<true, T> : dropout_kernel<false, T>;
-    launch(kernel, grid_for(x.numel(), 4 * 256), 256, 0, current_stream(), random, drop, x.numel(), x.data<T>(),
-           y.data<T>());
+    const auto kernel = are_aligned(4 * sizeof(T), from, to) ? dropout_kernel<true, T> : dropout_kernel<false, T>;
+    launch(kernel, grid_for(count, 4 * 256), 256, 0, current_stream(), random, drop, count, from, to);
 #endif
   });
-  return y;
 }
 
 void check(const char* op, const Tensor& x, double probability) {
@@ -146,23 +151,19 @@ __global__ void drop_path_kernel(Random random, Drop drop, std::int64_t packs, s
 }
 #endif
 
-Tensor drop_path_forward(const Tensor& strided, double probability, Random random) {
-  const Tensor x = contiguous_data(strided);
-  Tensor y = empty_for("drop_path", x.shape(), x.dtype(), x.device());
-  if (x.numel() == 0) return y;
+Tensor drop_path_forward(const Tensor& x, double probability, Random random) {
   const Drop drop(probability);
-  const std::int64_t B = x.size(0), size = x.numel() / B;
-  dispatch_floating(x.dtype(), "drop_path", [&]<class T>(TypeTag<T>) {
-    if (x.device().is_cpu()) return drop_path_on_cpu<T>(random, drop, B, size, x.data<T>(), y.data<T>());
+  return in_order("drop_path", x, [&]<class T>(const T* from, T* to) {
+    const std::int64_t B = x.size(0), size = x.numel() / B;
+    if (x.device().is_cpu()) return drop_path_on_cpu<T>(random, drop, B, size, from, to);
 #if VT_CUDA
     constexpr int width = pack_width<T>;
-    const bool packed = size % width == 0 && are_aligned(16, x.data<T>(), y.data<T>());
+    const bool packed = size % width == 0 && are_aligned(16, from, to);
     const std::int64_t packs = x.numel() / (packed ? width : 1);
     launch(packed ? drop_path_kernel<width, T> : drop_path_kernel<1, T>, grid_for(packs, 256), 256, 0, current_stream(),
-           random, drop, packs, size, x.data<T>(), y.data<T>());
+           random, drop, packs, size, from, to);
 #endif
   });
-  return y;
 }
 
 }  // namespace

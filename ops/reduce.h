@@ -213,9 +213,9 @@ __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer redu
                                    Destination<U, Reducer> to) {
   __shared__ typename Reducer::State shared[block_threads];
   const std::int64_t items = chunks * layout.outputs, step = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
-  for (std::int64_t base = static_cast<std::int64_t>(blockIdx.x) * blockDim.y; base < items; base += step) {
-    const std::int64_t item = base + threadIdx.y;
-    const std::int64_t output = item % layout.outputs;
+  // All threads of the block go round together, because they meet at barriers.
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.y; first < items; first += step) {
+    const std::int64_t item = first + threadIdx.y, output = item % layout.outputs;
     auto state = reducer.identity();
     if (item < items) {
       const std::int64_t begin = item / layout.outputs * layout.chunk;

@@ -155,9 +155,10 @@ void blend_all_into(std::span<Tensor> targets, double keep, std::span<const Tens
   std::vector<Tensor> ready;
   for (std::size_t i = 0; i < std::min(targets.size(), sources.size()); ++i) {
     const Tensor& target = targets[i];
-    VT_CHECK(target.is_contiguous() && (target.dtype() == DType::f32 || target.dtype() == DType::f64),
-             "blend_all_into: target {} is {} {}, expected f32 or f64, row-major", i, name_of(target.dtype()),
-             to_string(target.shape()));
+    VT_CHECK(target.is_contiguous() && (target.dtype() == DType::f32 || target.dtype() == DType::f64) &&
+                 target.dtype() == targets[0].dtype() && target.device() == targets[0].device(),
+             "blend_all_into: target {} is {} {} on {}, expected f32 or f64, row-major, all of one dtype on one device",
+             i, name_of(target.dtype()), to_string(target.shape()), to_string(target.device()));
     VT_CHECK(sources[i].shape() == target.shape() && sources[i].device() == target.device(),
              "blend_all_into: target {} is {} on {}, its source {} on {}", i, to_string(target.shape()),
              to_string(target.device()), to_string(sources[i].shape()), to_string(sources[i].device()));

@@ -120,7 +120,7 @@ void add_into(Tensor& target, const Tensor& source);
 /// for each dtype of the sources, that of the targets or bf16: a small copy takes longer to start than to run.
 void copy_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 void add_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
-/// targets[i] = keep targets[i] + take sources[i]. Row-major targets.
+/// targets[i] = keep targets[i] + take sources[i]. Row-major targets of one dtype, f32 or f64, on one device.
 void blend_all_into(std::span<Tensor> targets, double keep, std::span<const Tensor> sources, double take);
 
 /// A new row-major tensor with the same elements (always copies).

@@ -62,6 +62,8 @@ TEST(CopyAll, BlendsOnCpu) {
   expect_blend(cpu, DType::f32);
   expect_blend(cpu, DType::f64);
   std::vector<Tensor> strided{transpose(ones({2, 3}))}, rounded{ones({2}, DType::bf16)}, good{ones({2})};
+  std::vector<Tensor> mixed{ones({2}), ones({2}, DType::f64)};
+  EXPECT_THROW(blend_all_into(mixed, 1, std::vector{ones({2}), ones({2})}, 1), Error);
   EXPECT_THROW(blend_all_into(strided, 1, std::vector{ones({3, 2})}, 1), Error);
   EXPECT_THROW(blend_all_into(rounded, 1, std::vector{ones({2})}, 1), Error);
   EXPECT_THROW(blend_all_into(good, 1, std::vector{ones({3})}, 1), Error);

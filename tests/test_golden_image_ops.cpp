@@ -7,9 +7,7 @@
 #include <string>
 
 #include "ops/ops.h"
-#include "tests/expectations.h"
-#include "tests/source_dir.h"
-#include "train/safetensors.h"
+#include "tests/golden_cases.h"
 
 namespace vitrine {
 namespace {
@@ -62,36 +60,19 @@ const std::map<std::string, Op>& ops_by_name() {
 }
 
 TEST(GoldenImageOps, ValuesAndGradientsEqualPyTorch) {
-  const SafetensorsReader file(source_dir() + "/tests/golden/image_ops.safetensors");
-  std::map<std::string, int> cases_of;
-  for (const auto& [name, options] : file.metadata()) {
-    if (name == "torch") continue;  // the version
-    SCOPED_TRACE(name);
-    const std::string op = name.substr(0, name.find('.'));
-    ASSERT_TRUE(ops_by_name().contains(op)) << "the file has an op that this test does not know";
-    ++cases_of[op];
-
+  const auto check = [](const SafetensorsReader& file, const std::string& name, const Op& op,
+                        const std::string& options) {
     Tape tape;
-    Golden golden{.x = {}, .options = Json::parse(options), .running = {}};
-    for (int i = 0; file.contains(name + ".x" + std::to_string(i)); ++i) {
-      golden.x.push_back(tape.watch(file.read(name + ".x" + std::to_string(i))));
-    }
+    Golden golden{.x = golden_inputs(file, name, tape), .options = Json::parse(options), .running = {}};
     const Tensor c = arange(golden.x[0].size(1), DType::f64);
     golden.running = {c / 4 + 0.5, c / 2 + 1.0};
-
-    const Tensor y = ops_by_name().at(op)(golden);
-    EXPECT_TRUE(relative_error(y, file.read(name + ".y")) <= 1e-12);
-    const Gradients gradients = tape.backward(y, file.read(name + ".dy"));
-    for (std::size_t i = 0; i < golden.x.size(); ++i) {
-      const double error = relative_error(gradients[golden.x[i]], file.read(name + ".g" + std::to_string(i)));
-      EXPECT_TRUE(error <= 1e-12) << "input " << i << ": " << error;
-    }
-    if (op == "batch_norm") {
+    expect_golden(file, name, tape, golden.x, op(golden), 1e-12);
+    if (name.starts_with("batch_norm.")) {
       EXPECT_TRUE(relative_error(golden.running.mean, file.read(name + ".mean")) <= 1e-12);
       EXPECT_TRUE(relative_error(golden.running.variance, file.read(name + ".var")) <= 1e-12);
     }
-  }
-  EXPECT_EQ(cases_of.size(), ops_by_name().size()) << "an op of this test has no case in the file";
+  };
+  for_each_golden_case({"image_ops.safetensors"}, ops_by_name(), check);
 }
 
 }  // namespace

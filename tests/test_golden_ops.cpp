@@ -9,9 +9,7 @@
 #include <string>
 
 #include "ops/ops.h"
-#include "tests/expectations.h"
-#include "tests/source_dir.h"
-#include "train/safetensors.h"
+#include "tests/golden_cases.h"
 
 namespace vitrine {
 namespace {
@@ -165,41 +163,16 @@ TEST(GoldenOps, AComparisonWithNanOrAnotherShapeFails) {
   EXPECT_EQ(relative_error(vector_of({1, 2, 6}), expected), 1);
 }
 
-/// Compares a case of the file, its value and its gradients.
-void check_case(const SafetensorsReader& file, const std::string& name, const Op& op, const std::string& options) {
-  Tape tape;
-  Golden golden{.x = {}, .index = {}, .target = {}, .options = Json::parse(options)};
-  const auto has = [&](const std::string& suffix) { return file.contains(name + suffix); };
-  for (std::size_t i = 0; has(".x" + std::to_string(i)); ++i) {
-    golden.x.push_back(tape.watch(file.read(name + ".x" + std::to_string(i))));
-  }
-  if (has(".i0")) golden.index = file.read(name + ".i0");
-  if (has(".target")) golden.target = file.read(name + ".target");
-
-  const Tensor y = op(golden);
-  const double value_error = relative_error(y, file.read(name + ".y"));
-  EXPECT_TRUE(value_error <= 1e-10) << value_error;
-  const Gradients gradients = tape.backward(y, file.read(name + ".dy"));
-  for (std::size_t i = 0; i < golden.x.size(); ++i) {
-    const double error = relative_error(gradients[golden.x[i]], file.read(name + ".g" + std::to_string(i)));
-    EXPECT_TRUE(error <= 1e-10) << "input " << i << ": " << error;
-  }
-}
-
 TEST(GoldenOps, ValuesAndGradientsEqualPyTorch) {
-  std::map<std::string, int> cases_of;
-  for (const char* path : {"/tests/golden/ops.safetensors", "/tests/golden/more_ops.safetensors"}) {
-    const SafetensorsReader file(source_dir() + path);
-    for (const auto& [name, options] : file.metadata()) {
-      if (name == "torch") continue;  // the version
-      SCOPED_TRACE(name);
-      const std::string op = name.substr(0, name.find('.'));
-      ASSERT_TRUE(ops_by_name().contains(op)) << "the file has an op that this test does not know";
-      ++cases_of[op];
-      check_case(file, name, ops_by_name().at(op), options);
-    }
-  }
-  EXPECT_EQ(cases_of.size(), ops_by_name().size()) << "an op of this test has no case in the files";
+  const auto check = [](const SafetensorsReader& file, const std::string& name, const Op& op,
+                        const std::string& options) {
+    Tape tape;
+    Golden golden{.x = golden_inputs(file, name, tape), .index = {}, .target = {}, .options = Json::parse(options)};
+    if (file.contains(name + ".i0")) golden.index = file.read(name + ".i0");
+    if (file.contains(name + ".target")) golden.target = file.read(name + ".target");
+    expect_golden(file, name, tape, golden.x, op(golden), 1e-10);
+  };
+  for_each_golden_case({"ops.safetensors", "more_ops.safetensors"}, ops_by_name(), check);
 }
 
 }  // namespace

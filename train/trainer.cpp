@@ -99,9 +99,13 @@ void Trainer::report_non_finite(const UpdateResult& result, double loss) {
   } catch (const NonFiniteGradient& error) {
     message += error.what();
   }
-  train_batches_.source->start(state_.epoch, result.batch);
-  const std::string first = weight_update_->first_non_finite(*train_batches_.source, result.parts, result.generator);
-  if (!first.empty()) message += fmt::format("; the first inf or NaN is in {}", first);
+  try {
+    train_batches_.source->start(state_.epoch, result.batch);
+    const std::string first = weight_update_->first_non_finite(*train_batches_.source, result.parts, result.generator);
+    if (!first.empty()) message += fmt::format("; the first inf or NaN is in {}", first);
+  } catch (const Error& error) {  // beside a recorded graph, memory may not suffice
+    message += fmt::format("; where it began could not be found: {}", error.what());
+  }
   throw Error(message);
 }
 
