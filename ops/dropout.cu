@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/elementwise.h"
+#include "ops/drivers/elementwise.h"
 #include "ops/ops.h"
 #include "tensor/packs.h"
 

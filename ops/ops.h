@@ -1,5 +1,5 @@
 // Every public op: one line of formula and gradient, then the declaration. The rest of an op (CPU, CUDA, backward) is in
-// ops/<family>.cu; its test row is in tests/op_cases_<family>.cpp.
+// ops/<family>.cu; its row is in op_table/cases/<family>.cpp.
 //
 // All ops are functions of tensors and record themselves on the tape that is alive on this thread. Floating ops take f32,
 // f64 and bf16 (computed in float, stored in bf16), need one dtype and one device for all operands, and accept any strides.
@@ -118,7 +118,7 @@ Tensor softmax(const Tensor& x, int dim = -1);
 /// y = x - logsumexp(x). dx = dy - softmax(x) sum(dy).
 Tensor log_softmax(const Tensor& x, int dim = -1);
 
-// ---- Normalisation (ops/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
+// ---- Normalisation (ops/norm/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
 // bf16: x, branch and y alone; statistics, factors and the sums of dweight and dbias are f32.
 
 /// Over the last dim (D): y = (x - mean) rsqrt(var + epsilon) weight + bias; x (..., D), weight (D), bias (D).
@@ -132,7 +132,7 @@ struct SumAndNorm {
 SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
                           double epsilon = 1e-5);
 
-// ---- Normalisation of images (B, C, ...) (ops/norm.cu); weight (C) and bias (C) may be f32 where x is bf16 ----
+// ---- Normalisation of images (B, C, ...) (ops/norm/norm.cu); weight (C) and bias (C) may be f32 where x is bf16 ----
 // bf16: x and y alone; statistics, running ones too, factors and sums are f32.
 
 /// What batch_norm remembers of each channel, (C): f64 where x is f64, else f32. Training changes the elements in place.
@@ -153,7 +153,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, co
 /// timm's StdConv2d.
 Tensor standardize_weight(const Tensor& weight, double epsilon = 1e-6);
 
-// ---- Products (ops/matmul.cu, ops/linear.cu) ----
+// ---- Products (ops/product/matmul.cu, ops/product/linear.cu) ----
 // bf16: products of bf16 are exact in f32, are summed there, and the sum is rounded once, bias included.
 
 /// y = a b over the last two dims, (..., M, K) (..., K, N) -> (..., M, N); batch dims broadcast. Transposed operands are
@@ -162,7 +162,7 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 /// y = x weight^T + bias; x (..., in), weight (out, in), bias (out). dx = dy weight, dweight = dy^T x, dbias = sum(dy).
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
 
-// ---- Convolution (ops/conv.cu) of images (B, C, H, W) ----
+// ---- Convolution (ops/conv/conv.cu) of images (B, C, H, W) ----
 // bf16: as products.
 
 /// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j -
@@ -172,7 +172,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,
               std::int64_t padding = 0, std::int64_t groups = 1);
 
-// ---- Pooling (ops/pool.cu) of images (B, C, H, W) by square windows; H' = floor((H + 2 padding - kernel) / stride) + 1 ----
+// ---- Pooling (ops/conv/pool.cu) of images (B, C, H, W) by square windows; H' = floor((H + 2 padding - kernel) / stride) + 1 ----
 
 /// y = the largest number of each window; padding is never taken, NaN counts as the largest. dy goes to the number that was
 /// taken, the first in row-major order among equals.
@@ -181,7 +181,7 @@ Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std
 /// (The mean of whole images is mean(x, {2, 3}).)
 Tensor avg_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding = 0);
 
-// ---- Resizing (ops/interpolate.cu) ----
+// ---- Resizing (ops/conv/interpolate.cu) ----
 
 enum class InterpolationMode { bilinear, bicubic };
 /// Images x (B, C, H, W) resized to (B, C, height, width), pixel centres at half numbers (PyTorch's align_corners = false).
@@ -190,7 +190,7 @@ enum class InterpolationMode { bilinear, bicubic };
 Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, InterpolationMode mode,
                    bool antialias = false);
 
-// ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
+// ---- Attention (ops/attention/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 // bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16, probabilities and score
 // gradients are rounded to bf16 to be multiplied once more; the sums are f32.
 

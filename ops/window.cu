@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/elementwise.h"
+#include "ops/drivers/elementwise.h"
 #include "ops/ops.h"
 #include "tensor/packs.h"
 #include "tensor/parallel.h"
