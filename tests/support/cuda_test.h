@@ -11,7 +11,7 @@ namespace vitrine {
 inline constexpr const char* why_skipped =
     "no GPU here: the kernels of this test did not run; the preset host-cuda runs them on the CPU";
 
-class CudaTest : public testing::Test {
+class CudaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
