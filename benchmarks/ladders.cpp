@@ -13,7 +13,7 @@
 
 #include "benchmarks/support/peak.h"
 #include "benchmarks/support/stopwatch.h"
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
 #include "weights/files/file.h"
 
 namespace vitrine {

@@ -10,7 +10,7 @@
 #include "ops/drivers/math.h"
 #include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 
 namespace vitrine {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "ops/drivers/elementwise.h"
 #include "ops/ops.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

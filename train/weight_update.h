@@ -9,7 +9,7 @@
 #include "models/registry.h"
 #include "optim/average.h"
 #include "optim/optimizer.h"
-#include "tensor/graph.h"
+#include "tensor/device/graph.h"
 #include "train/distillation.h"
 #include "train/evaluate.h"
 #include "train/recipe/recipe.h"

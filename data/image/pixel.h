@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "data/image/resize.h"
-#include "tensor/host_device.h"
+#include "tensor/device/host_device.h"
 #include "tensor/philox.h"
 
 namespace vitrine {

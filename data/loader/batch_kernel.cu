@@ -3,10 +3,10 @@
 
 #include <cstring>
 
+#include "tensor/device/launch.h"
+#include "tensor/device/staging.h"
 #include "tensor/error.h"
-#include "tensor/launch.h"
 #include "tensor/parallel.h"
-#include "tensor/staging.h"
 
 namespace vitrine {
 namespace {

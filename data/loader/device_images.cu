@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "data/loader/epoch.h"
+#include "tensor/device/launch.h"
 #include "tensor/error.h"
-#include "tensor/launch.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

@@ -4,8 +4,8 @@
 #include <array>
 #include <cstring>
 
+#include "tensor/device/launch.h"
 #include "tensor/error.h"
-#include "tensor/launch.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

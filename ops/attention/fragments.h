@@ -10,7 +10,7 @@
 #include "ops/drivers/math.h"
 #include "ops/drivers/tensor_core.h"
 #include "ops/drivers/warp.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 
 #if VT_CUDA
 namespace vitrine::attention_mma {

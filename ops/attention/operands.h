@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
+#include "tensor/device/host_device.h"
 #include "tensor/dtype.h"
-#include "tensor/host_device.h"
 
 namespace vitrine {
 

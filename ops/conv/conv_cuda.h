@@ -6,7 +6,7 @@
 
 #include "ops/conv/conv_shape.h"
 #include "ops/product/gemm_cuda.h"
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 #include "tensor/tensor.h"
 
 #if VT_CUDA

@@ -22,8 +22,8 @@
 #include <tuple>
 #include <utility>
 
-#include "tensor/launch.h"
-#include "tensor/packs.h"
+#include "tensor/device/launch.h"
+#include "tensor/device/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"

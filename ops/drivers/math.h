@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "tensor/host_device.h"
+#include "tensor/device/host_device.h"
 
 namespace vitrine::math {
 

@@ -23,7 +23,7 @@
 
 #include "ops/drivers/lanes.h"
 #include "ops/drivers/warp.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"

@@ -17,8 +17,8 @@
 
 #include <cstdint>
 
+#include "tensor/device/launch.h"
 #include "tensor/dtype.h"
-#include "tensor/launch.h"
 
 #if VT_CUDA
 namespace vitrine {

@@ -2,7 +2,7 @@
 // place in these kernels that speaks to other threads.
 #pragma once
 
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 
 #if VT_CUDA
 namespace vitrine {

@@ -5,8 +5,8 @@
 
 #include "ops/drivers/warp.h"
 #include "ops/norm/layer_norm_statistics.h"
+#include "tensor/device/packs.h"
 #include "tensor/dtype.h"
-#include "tensor/packs.h"
 #include "tensor/parallel.h"
 
 #if VT_CUDA

@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 
 #if VT_CUDA
 #include <cublasLt.h>

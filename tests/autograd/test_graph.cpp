@@ -1,10 +1,10 @@
 // CUDA graphs: recorded work repeats on new numbers, in memory of its own, with new noise.
-#include "tensor/graph.h"
+#include "tensor/device/graph.h"
 
 #include <gtest/gtest.h>
 
 #include "ops/ops.h"
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/expectations.h"
 

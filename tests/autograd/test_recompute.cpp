@@ -6,7 +6,7 @@
 #include "models/registry.h"
 #include "op_table/drivers.h"
 #include "ops/ops.h"
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/expectations.h"
 

@@ -5,7 +5,7 @@
 #include <set>
 #include <vector>
 
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 
 namespace vitrine {
 namespace {

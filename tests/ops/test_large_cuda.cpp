@@ -3,7 +3,7 @@
 
 #include "op_table/drivers.h"
 #include "ops/ops.h"
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
 #include "tensor/strided.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/expectations.h"

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tensor/device.h"
+#include "tensor/device/device.h"
 
 namespace vitrine {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "ops/ops.h"
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
 #include "tensor/tensor.h"
 
 namespace vitrine {

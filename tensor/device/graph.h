@@ -12,7 +12,7 @@
 #include <functional>
 #include <memory>
 
-#include "tensor/device.h"
+#include "tensor/device/device.h"
 
 namespace vitrine {
 

@@ -1,11 +1,11 @@
 // Records a CUDA graph by stream capture.
-#include "tensor/graph.h"
+#include "tensor/device/graph.h"
 
 #include <type_traits>
 
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
+#include "tensor/device/launch.h"
 #include "tensor/error.h"
-#include "tensor/launch.h"
 
 namespace vitrine {
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "tensor/host_device.h"
+#include "tensor/device/host_device.h"
 
 namespace vitrine {
 

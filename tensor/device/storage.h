@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "tensor/allocator.h"
-#include "tensor/device.h"
+#include "tensor/device/allocator.h"
+#include "tensor/device/device.h"
 
 namespace vitrine {
 

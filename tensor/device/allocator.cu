@@ -1,5 +1,5 @@
 // The caching allocator of both devices: size classes, a list of free blocks for each, statistics.
-#include "tensor/allocator.h"
+#include "tensor/device/allocator.h"
 
 #include <algorithm>
 #include <bit>
@@ -9,9 +9,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tensor/device/launch.h"
+#include "tensor/device/poison.h"
 #include "tensor/error.h"
-#include "tensor/launch.h"
-#include "tensor/poison.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>

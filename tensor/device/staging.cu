@@ -1,7 +1,7 @@
 // The pinned buffers: each is free again when the event behind its copy has come to pass.
-#include "tensor/staging.h"
+#include "tensor/device/staging.h"
 
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 
 #if VT_CUDA
 #include <cstring>

@@ -1,12 +1,12 @@
 // Devices: their names, and how many there are.
-#include "tensor/device.h"
+#include "tensor/device/device.h"
 
 #include <charconv>
 #include <map>
 #include <mutex>
 
+#include "tensor/device/launch.h"
 #include "tensor/error.h"
-#include "tensor/launch.h"
 
 namespace vitrine {
 

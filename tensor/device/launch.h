@@ -1,7 +1,7 @@
 // The one door to the GPU: kernels are launched through launch(), so that another build can run the same kernels elsewhere.
 #pragma once
 
-#include "tensor/host_device.h"
+#include "tensor/device/host_device.h"
 
 #if VT_CUDA
 #include <cuda_runtime.h>
