@@ -3,8 +3,6 @@
 
 #include <utility>
 
-#include "autograd/tape.h"
-
 namespace vitrine {
 namespace {
 
@@ -34,7 +32,6 @@ void OpHook::show(const OpResult& result) {
   const OpHook* hook = current_hook;
   if (!hook) return;
   const PauseHook no_hook;
-  const PauseRecording no_tape;
   hook->see_(result);
 }
 

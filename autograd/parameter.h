@@ -23,16 +23,26 @@ class Parameter {
   Tensor& value() { return value_; }
   const Tensor& value() const { return value_; }
 
-  /// The elements rounded to bf16, where somebody keeps such a copy and has rewritten it since they last changed; else undefined.
-  Tensor rounded() const {
-    if (!rounded_.defined() || !defined() || rounded_of_.lock() != value_.storage()) return {};
-    return rounded_version_ == value_.storage()->version() ? rounded_ : Tensor();
+  // ---- The bf16 copy ----
+  //
+  // Mixed precision keeps the weights in f32, for small updates would be lost in bf16, and computes in bf16. Instead of each
+  // layer rounding its weight in each forward pass, the optimiser (Optimizer::keep_bf16_copy) rounds all of them in one pass
+  // after each update. A layer whose input is bf16 takes the copy (nn/layers.cpp). The gradient of the copy comes in bf16, and
+  // stays so until the optimiser takes in those of all parameters (BackwardContext::add_in_compute_dtype, Gradients::raw_gradient).
+  //
+  // The copy belongs to one version of the elements. After any other change of them (weights are loaded, or averaged) it
+  // counts as undefined, and layers round the weight themselves until the next update.
+
+  /// The copy, or an undefined tensor where there is none of the elements as they are now.
+  Tensor bf16_copy() const {
+    if (!bf16_copy_.defined() || !defined() || copied_from_.lock() != value_.storage()) return {};
+    return copied_version_ == value_.storage()->version() ? bf16_copy_ : Tensor();
   }
-  /// For whoever keeps the copy, as soon as it is written.
-  void set_rounded(const Tensor& copy) {
-    rounded_ = copy;
-    rounded_of_ = value_.storage();
-    rounded_version_ = value_.storage()->version();
+  /// `copy` has been made of the elements as they are now.
+  void set_bf16_copy(const Tensor& copy) {
+    bf16_copy_ = copy;
+    copied_from_ = value_.storage();
+    copied_version_ = value_.storage()->version();
   }
 
   const Shape& shape() const { return value_.shape(); }
@@ -43,9 +53,9 @@ class Parameter {
 
  private:
   Tensor value_;
-  Tensor rounded_;  // of the elements that rounded_of_ had in that version
-  std::weak_ptr<Storage> rounded_of_;
-  std::uint64_t rounded_version_ = 0;
+  Tensor bf16_copy_;
+  std::weak_ptr<Storage> copied_from_;  // in this version:
+  std::uint64_t copied_version_ = 0;
   mutable Trace trace_;  // bookkeeping of the tape, not part of the value
 };
 

@@ -41,21 +41,21 @@ Tensor recompute(const Recomputable& f, const Tensor& x, Generator* generator,
     const PauseRecording pause;
     y = f(x.detach(), generator);
   }
-  return record(
-      op, y, inputs,
-      [f, x = Saved(x, op), values, parameters, start, draws = generator != nullptr](const Tensor& dy, Chain& chain) {
-        for (const Saved& value : values) *value;  // an Error where one was changed
-        const KeepTraces keep(parameters);
-        Generator again = start;
-        Tape inside;
-        const Tensor leaf = inside.watch(x->detach());
-        const Gradients gradients = inside.backward(f(leaf, draws ? &again : nullptr), clone(dy));
-        if (chain.wants(0) && gradients[leaf].defined()) chain.add(0, gradients[leaf]);
-        for (std::size_t i = 0; i < parameters.size(); ++i) {
-          const Tensor gradient = gradients[*parameters[i]];
-          if (gradient.defined()) chain.add(static_cast<int>(i) + 1, gradient);
-        }
-      });
+  return record(op, y, inputs,
+                [f, x = Saved(x, op), values, parameters, start, draws = generator != nullptr](
+                    const Tensor& dy, BackwardContext& context) {
+                  for (const Saved& value : values) *value;  // an Error where one was changed
+                  const KeepTraces keep(parameters);
+                  Generator again = start;
+                  Tape inside;
+                  const Tensor leaf = inside.watch(x->detach());
+                  const Gradients gradients = inside.backward(f(leaf, draws ? &again : nullptr), clone(dy));
+                  if (context.wants(0) && gradients[leaf].defined()) context.add(0, gradients[leaf]);
+                  for (std::size_t i = 0; i < parameters.size(); ++i) {
+                    const Tensor gradient = gradients[*parameters[i]];
+                    if (gradient.defined()) context.add(static_cast<int>(i) + 1, gradient);
+                  }
+                });
 }
 
 }  // namespace vitrine

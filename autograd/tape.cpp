@@ -1,4 +1,6 @@
-// The tape's bookkeeping: append a node in the forward pass, walk the nodes from last to first in the backward pass.
+// The tape: append a node in the forward pass, walk the nodes from last to first in the backward pass.
+// The first part is the idea, complete; what follows keeps tapes, leaves and callers in order, and
+// the last part saves launches and memory without changing a result.
 #include "autograd/tape.h"
 
 #include <atomic>
@@ -7,6 +9,118 @@
 #include "autograd/op_hook.h"
 
 namespace vitrine {
+
+// ---- The idea ----
+
+struct Tape::Node {
+  const char* op;                    // nullptr for a leaf
+  std::vector<std::int64_t> inputs;  // the nodes that made them; -1 for a constant
+  Rule rule;                         // from the gradient of the output to those of the inputs
+  Shape shape;                       // of the output, and so of its gradient
+  DType dtype;
+  bool is_watched = false;  // backward returns its gradient
+};
+
+struct Tape::Recording {
+  std::uint64_t serial;           // which tape a Trace belongs to
+  std::vector<Node> nodes;        // in the order of their creation: an input stands before its user
+  std::vector<Tensor> gradients;  // by node, during backward; undefined where nothing has arrived
+
+  Node& node(std::int64_t i) { return nodes[static_cast<std::size_t>(i)]; }
+  Tensor& gradient(std::int64_t i) { return gradients[static_cast<std::size_t>(i)]; }
+};
+
+namespace {
+
+/// What a hook computes is not recorded.
+void show(const OpResult& result) {
+  if (!OpHook::is_alive()) return;
+  const PauseRecording no_tape;
+  OpHook::show(result);
+}
+
+}  // namespace
+
+/// Forward: the output becomes the newest node.
+void Tape::append(const char* op, Tensor& output, std::span<const Tensor> inputs, Rule rule) {
+  std::vector<std::int64_t> nodes;
+  nodes.reserve(inputs.size());
+  for (const Tensor& input : inputs) nodes.push_back(tracks(input) ? input.trace().node : -1);
+  output.set_trace({recording_->serial, static_cast<std::int64_t>(recording_->nodes.size())});
+  recording_->nodes.push_back({op, std::move(nodes), std::move(rule), output.shape(), output.dtype(), false});
+  show({op, -1, output});
+}
+
+/// Backward: when node i is reached, every later node has run, so its gradient is complete.
+void Tape::walk_back(std::int64_t from, Tensor dy, bool keep_rules) {
+  recording_->gradient(from) = std::move(dy);
+  for (std::int64_t i = from; i >= first_node_; --i) run_rule(i, keep_rules);
+}
+
+/// Takes the gradient of node i, which nothing needs any more, and lets its rule add to those of its inputs.
+void Tape::run_rule(std::int64_t i, bool keep_rules) {
+  Node& node = recording_->node(i);
+  if (!node.op) return;  // a leaf keeps its gradient
+  // The rule leaves the node (or is copied) before it runs: it may append nodes, and then the vector moves.
+  const Rule rule = keep_rules ? node.rule : std::exchange(node.rule, nullptr);
+  Tensor& slot = recording_->gradient(i);
+  const Tensor dy = node.is_watched ? slot : std::exchange(slot, Tensor());
+  if (!dy.defined()) return;  // the loss does not depend on this node
+  const char* op = node.op;
+  BackwardContext context(*this, i);
+  try {
+    rule(dy, context);
+  } catch (OutOfMemory& error) {
+    error.set_op(fmt::format("backward of {}", op));
+    throw;
+  }
+}
+
+/// A tensor that was used twice gets the sum of two gradients.
+void BackwardContext::add(int input, const Tensor& gradient) {
+  const std::int64_t target = node_of(input);
+  if (target < 0) return;
+  check_like_input(input, gradient);
+  show({tape_.recording_->node(node_).op, input, gradient});
+  Tensor& sum = tape_.recording_->gradient(target);
+  if (sum.defined()) {
+    accumulate(sum, gradient);
+  } else {
+    sum = gradient;
+  }
+}
+
+// ---- What a rule may ask ----
+
+std::int64_t BackwardContext::node_of(int input) const {
+  return tape_.recording_->node(node_).inputs[static_cast<std::size_t>(input)];
+}
+
+bool BackwardContext::wants(int input) const { return node_of(input) >= 0; }
+
+void BackwardContext::check_like_input(int input, const Tensor& gradient) const {
+  const Tape::Node& producer = tape_.recording_->node(node_of(input));
+  VT_CHECK(gradient.shape() == producer.shape && gradient.dtype() == producer.dtype,
+           "{}: the gradient of input {} is {} {}, expected {} {} like the input", tape_.recording_->node(node_).op,
+           input, name_of(gradient.dtype()), to_string(gradient.shape()), name_of(producer.dtype),
+           to_string(producer.shape));
+}
+
+Tensor BackwardContext::output(const Saved& saved) const {
+  Tensor output = *saved;
+  output.set_trace({tape_.recording_->serial, node_});
+  return output;
+}
+
+const Tensor& Saved::operator*() const {
+  VT_CHECK(!tensor_.defined() || tensor_.storage()->version() == version_,
+           "{}: a tensor {} that backward needs was changed in place after the op (version {}, expected {})", op_,
+           to_string(tensor_.shape()), tensor_.storage()->version(), version_);
+  return tensor_;
+}
+
+// ---- Which tape records ----
+
 namespace {
 
 thread_local Tape* current_tape = nullptr;
@@ -16,36 +130,10 @@ std::uint64_t next_serial() {
   return ++serial;
 }
 
-/// True if nobody else can see these elements, so that a gradient may be added to in place. A contribution is kept as it
-/// came, so it may be shared with another gradient, be an expanded view, or belong to the caller.
-bool is_exclusive(const Tensor& gradient) { return gradient.storage().use_count() == 1 && gradient.is_contiguous(); }
-
-/// The gradient itself, with its trace, but for one that came through add_converted.
-Tensor in_dtype(const Tensor& gradient, DType dtype) {
-  return gradient.dtype() == dtype ? gradient : cast_data(gradient, dtype);
-}
-
 }  // namespace
 
-struct Tape::Node {
-  const char* op;                    // nullptr for a leaf
-  std::vector<std::int64_t> inputs;  // nodes; -1 for a constant
-  Rule rule;
-  Shape shape;
-  DType dtype;
-  bool is_watched = false;  // backward returns its gradient
-};
-
-struct Tape::Recording {
-  std::uint64_t serial = next_serial();
-  std::vector<Node> nodes;
-  std::vector<Tensor> gradients;  // by node, during backward; undefined where nothing has arrived
-};
-
-// ---- Life of a tape ----
-
 Tape::Tape()
-    : recording_(current_tape ? current_tape->recording_ : new Recording),
+    : recording_(current_tape ? current_tape->recording_ : new Recording{next_serial(), {}, {}}),
       outer_(current_tape),
       first_node_(static_cast<std::int64_t>(recording_->nodes.size())) {
   current_tape = this;
@@ -74,7 +162,7 @@ bool is_recording(std::initializer_list<const Tensor*> inputs) {
 
 bool is_recording_twice() { return current_tape && current_tape->is_nested(); }
 
-// ---- Forward: leaves and nodes ----
+// ---- Leaves, and the end of an op ----
 
 bool Tape::tracks(const Tensor& tensor) const {
   return tensor.trace().tape == recording_->serial && tensor.trace().node >= 0;
@@ -83,7 +171,7 @@ bool Tape::tracks(const Tensor& tensor) const {
 Tensor Tape::watch(const Tensor& tensor) {
   Tensor leaf = tensor;
   if (tracks(tensor)) {  // inside an outer tape: a new node, through which the outer gradient passes unchanged
-    append("watch", leaf, {&tensor, 1}, [](const Tensor& dy, Chain& chain) { chain.add(0, dy); });
+    append("watch", leaf, {&tensor, 1}, [](const Tensor& dy, BackwardContext& context) { context.add(0, dy); });
     recording_->nodes.back().is_watched = true;
     return leaf;
   }
@@ -107,15 +195,6 @@ Parameter::operator Tensor() const {
   return tensor;
 }
 
-void Tape::append(const char* op, Tensor& output, std::span<const Tensor> inputs, Rule rule) {
-  std::vector<std::int64_t> nodes;
-  nodes.reserve(inputs.size());
-  for (const Tensor& input : inputs) nodes.push_back(tracks(input) ? input.trace().node : -1);
-  output.set_trace({recording_->serial, static_cast<std::int64_t>(recording_->nodes.size())});
-  recording_->nodes.push_back({op, std::move(nodes), std::move(rule), output.shape(), output.dtype(), false});
-  OpHook::show({op, -1, output});
-}
-
 Tensor record(const char* op, Tensor output, std::span<const Tensor> inputs, Rule rule) {
   output.set_trace({});
   if (Tape* tape = current_tape) {
@@ -132,75 +211,7 @@ Tensor record(const char* op, Tensor output, std::initializer_list<Tensor> input
   return record(op, std::move(output), std::span<const Tensor>(inputs.begin(), inputs.size()), std::move(rule));
 }
 
-const Tensor& Saved::operator*() const {
-  VT_CHECK(!tensor_.defined() || tensor_.storage()->version() == version_,
-           "{}: a tensor {} that backward needs was changed in place after the op (version {}, expected {})", op_,
-           to_string(tensor_.shape()), tensor_.storage()->version(), version_);
-  return tensor_;
-}
-
-// ---- Backward ----
-
-bool Chain::wants(int input) const {
-  return tape_.recording_->nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)] >= 0;
-}
-
-Tensor Chain::output(const Saved& saved) const {
-  Tensor output = *saved;
-  output.set_trace({tape_.recording_->serial, node_});
-  return output;
-}
-
-void Chain::add(int input, const Tensor& gradient) {
-  Tape::Recording& recording = *tape_.recording_;
-  const Tape::Node& node = recording.nodes[static_cast<std::size_t>(node_)];
-  const std::int64_t target = node.inputs[static_cast<std::size_t>(input)];
-  if (target < 0) return;
-  const Tape::Node& producer = recording.nodes[static_cast<std::size_t>(target)];
-  VT_CHECK(gradient.shape() == producer.shape && gradient.dtype() == producer.dtype,
-           "{}: the gradient of input {} is {} {}, expected {} {} like the input", node.op ? node.op : "leaf", input,
-           name_of(gradient.dtype()), to_string(gradient.shape()), name_of(producer.dtype), to_string(producer.shape));
-  OpHook::show({node.op, input, gradient});
-  Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
-  if (!sum.defined()) {
-    sum = gradient;
-    return;
-  }
-  sum = in_dtype(sum, producer.dtype);  // what came first may have come through add_converted
-  if (is_exclusive(sum) && !tape_.is_nested()) {
-    add_into(sum, gradient);
-  } else {
-    Tensor total = clone(sum);
-    add_into(total, gradient);
-    sum = record("accumulate", total, {sum, gradient}, [](const Tensor& dy, Chain& chain) {
-      chain.add(0, dy);
-      chain.add(1, dy);
-    });
-  }
-}
-
-void Chain::add_converted(int input, const Tensor& gradient) {
-  Tape::Recording& recording = *tape_.recording_;
-  const std::int64_t target = recording.nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)];
-  if (target < 0) return;
-  const Tape::Node& producer = recording.nodes[static_cast<std::size_t>(target)];
-  Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
-  const bool can_wait = !producer.op && !sum.defined() && !tape_.is_nested() && gradient.shape() == producer.shape;
-  if (!can_wait) return add(input, in_dtype(gradient, producer.dtype));
-  OpHook::show({recording.nodes[static_cast<std::size_t>(node_)].op, input, gradient});
-  sum = gradient;
-}
-
-Tensor Chain::sum_to_add_to(int input) {
-  Tape::Recording& recording = *tape_.recording_;
-  const std::int64_t target = recording.nodes[static_cast<std::size_t>(node_)].inputs[static_cast<std::size_t>(input)];
-  if (target < 0 || tape_.is_nested() || OpHook::is_alive()) return {};  // a hook sees what is added
-  const Tensor& sum = recording.gradients[static_cast<std::size_t>(target)];
-  const DType dtype = recording.nodes[static_cast<std::size_t>(target)].dtype;
-  if (!sum.defined() || sum.dtype() != dtype || !is_exclusive(sum)) return {};
-  sum.storage()->bump_version();
-  return sum;
-}
+// ---- Backward, as callers see it ----
 
 Gradients Tape::backward(const Tensor& loss, BackwardOptions options) {
   VT_CHECK(loss.defined() && loss.numel() == 1,
@@ -227,13 +238,13 @@ Gradients Tape::backward(const Tensor& output, Tensor dy, BackwardOptions option
   return run_backward(output.trace().node, std::move(dy), keep_rules);
 }
 
+/// Swaps in a vector of gradients for the length of this call, so that a backward inside a rule of
+/// another one has gradients of its own.
 Gradients Tape::run_backward(std::int64_t from, Tensor dy, bool keep_rules) {
-  // Swapped in for the length of this call, so that a backward inside a rule of another one has gradients of its own.
   std::vector<Tensor> gradients(static_cast<std::size_t>(from) + 1);
   std::swap(gradients, recording_->gradients);
-  recording_->gradients[static_cast<std::size_t>(from)] = std::move(dy);
   try {
-    for (std::int64_t i = from; i >= first_node_; --i) run_rule(i, keep_rules);
+    walk_back(from, std::move(dy), keep_rules);
   } catch (...) {
     std::swap(gradients, recording_->gradients);
     throw;
@@ -245,24 +256,19 @@ Gradients Tape::run_backward(std::int64_t from, Tensor dy, bool keep_rules) {
   return result;
 }
 
-void Tape::run_rule(std::int64_t i, bool keep_rules) {
-  const auto index = static_cast<std::size_t>(i);
-  Node& node = recording_->nodes[index];
-  if (!node.op) return;  // a leaf keeps its gradient
-  // The rule leaves the node (or is copied) before it runs: it may append nodes, which moves the vector under our feet.
-  const Rule rule = keep_rules ? node.rule : std::exchange(node.rule, nullptr);
-  Tensor& slot = recording_->gradients[index];
-  const Tensor gradient = node.is_watched ? slot : std::exchange(slot, Tensor());
-  if (!gradient.defined()) return;
-  const char* op = node.op;
-  Chain chain(*this, i);
-  try {
-    rule(gradient, chain);
-  } catch (OutOfMemory& error) {
-    error.set_op(fmt::format("backward of {}", op));
-    throw;
-  }
+namespace {
+
+/// The gradient itself, with its trace, but for one that came in another precision (the last part of this file).
+Tensor in_dtype(const Tensor& gradient, DType dtype) {
+  return gradient.dtype() == dtype ? gradient : cast_data(gradient, dtype);
 }
+
+/// True if no other handle sees these elements, so that a gradient may be added in place. A gradient
+/// is kept as the rule gave it, so it may be shared with another one, be an expanded view, or belong
+/// to the caller.
+bool is_exclusive(const Tensor& gradient) { return gradient.storage().use_count() == 1 && gradient.is_contiguous(); }
+
+}  // namespace
 
 Tensor Gradients::operator[](const Parameter& parameter) const {
   const Tensor gradient = at(parameter.trace());
@@ -277,6 +283,43 @@ Tensor Gradients::operator[](const Tensor& watched) const {
 Tensor Gradients::at(const Trace& trace) const {
   if (trace.tape != tape_ || trace.node < 0 || trace.node >= static_cast<std::int64_t>(by_node_.size())) return {};
   return by_node_[static_cast<std::size_t>(trace.node)];
+}
+
+// ---- Shortcuts: the same sums with fewer passes over memory ----
+
+/// Adds in place where no other handle sees the sum, and nothing records the addition.
+void BackwardContext::accumulate(Tensor& sum, const Tensor& gradient) {
+  sum = in_dtype(sum, gradient.dtype());  // the first gradient may have come in bf16, see below
+  if (is_exclusive(sum) && !tape_.is_nested()) return add_into(sum, gradient);
+  Tensor total = clone(sum);
+  add_into(total, gradient);
+  sum = record("accumulate", total, {sum, gradient}, [](const Tensor& dy, BackwardContext& context) {
+    context.add(0, dy);
+    context.add(1, dy);
+  });
+}
+
+/// The only gradient of a leaf may stay in bf16: the optimiser converts those of all parameters in one pass.
+void BackwardContext::add_in_compute_dtype(int input, const Tensor& gradient) {
+  const std::int64_t target = node_of(input);
+  if (target < 0) return;
+  const Tape::Node& producer = tape_.recording_->node(target);
+  Tensor& sum = tape_.recording_->gradient(target);
+  const bool can_wait = !producer.op && !sum.defined() && !tape_.is_nested() && gradient.shape() == producer.shape;
+  if (!can_wait) return add(input, in_dtype(gradient, producer.dtype));
+  show({tape_.recording_->node(node_).op, input, gradient});
+  sum = gradient;
+}
+
+/// A kernel that adds its share while it computes saves a pass over memory. Not under a hook, which
+/// is to see each gradient that is added.
+Tensor BackwardContext::accumulation_buffer(int input) {
+  const std::int64_t target = node_of(input);
+  if (target < 0 || tape_.is_nested() || OpHook::is_alive()) return {};
+  const Tensor& sum = tape_.recording_->gradient(target);
+  if (!sum.defined() || sum.dtype() != tape_.recording_->node(target).dtype || !is_exclusive(sum)) return {};
+  sum.storage()->bump_version();
+  return sum;
 }
 
 // ---- Drawing ----

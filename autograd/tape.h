@@ -42,30 +42,34 @@ class Saved {
 };
 
 /// What a rule sees of the backward pass: which inputs want a gradient, and where to add it.
-class Chain {
+class BackwardContext {
  public:
   /// Whether anything depends on the gradient of the op's `input`-th input. If not, do not compute it.
   bool wants(int input) const;
   /// Adds to the gradient of the `input`-th input. The shape must be that input's shape.
   void add(int input, const Tensor& gradient);
-  /// The same for a gradient in another precision. To a leaf that nothing else reaches it is converted only when somebody asks:
-  /// an optimiser can take in many at once.
-  void add_converted(int input, const Tensor& gradient);
-  /// What has been added for that input so far, row-major, if a kernel may add its share to it in place (then do not call add);
-  /// undefined where nothing has been added, or where somebody else can see the elements.
-  Tensor sum_to_add_to(int input);
+  /// The same for a gradient in the dtype in which the op computed, bf16 under mixed precision. The only gradient of a leaf stays
+  /// in that dtype: an optimiser converts those of all parameters in one pass (Gradients::raw_gradient).
+  void add_in_compute_dtype(int input, const Tensor& gradient);
+  /// The sum of the gradients that have arrived for that input, row-major, for a kernel that adds its own in place (then do not
+  /// call add). Undefined where none has arrived, or where another handle sees the elements.
+  Tensor accumulation_buffer(int input);
   /// The op's own output, which a rule may keep: `saved` with the trace that it received after the rule was made.
   Tensor output(const Saved& saved) const;
 
  private:
   friend class Tape;
-  Chain(Tape& tape, std::int64_t node) : tape_(tape), node_(node) {}
+  BackwardContext(Tape& tape, std::int64_t node) : tape_(tape), node_(node) {}
+  std::int64_t node_of(int input) const;
+  void check_like_input(int input, const Tensor& gradient) const;
+  void accumulate(Tensor& sum, const Tensor& gradient);
+
   Tape& tape_;
   std::int64_t node_;
 };
 
 /// The backward of one op: from the gradient of its output to the gradients of its inputs.
-using Rule = std::function<void(const Tensor& dy, Chain& chain)>;
+using Rule = std::function<void(const Tensor& dy, BackwardContext& context)>;
 
 /// The gradients of the leaves: parameters and watched tensors.
 class Gradients {
@@ -73,8 +77,8 @@ class Gradients {
   /// The gradient of a leaf, in its dtype, or an undefined tensor where the loss does not depend on it.
   Tensor operator[](const Parameter& parameter) const;
   Tensor operator[](const Tensor& watched) const;
-  /// The same in the precision in which it was computed, bf16 for a parameter in f32 that was rounded for the ops.
-  Tensor as_computed(const Parameter& parameter) const { return at(parameter.trace()); }
+  /// The same in the dtype in which it was computed: bf16 where the ops read a bf16 copy of an f32 parameter.
+  Tensor raw_gradient(const Parameter& parameter) const { return at(parameter.trace()); }
 
  private:
   friend class Tape;
@@ -123,11 +127,12 @@ class Tape {
   void append(const char* op, Tensor& output, std::span<const Tensor> inputs, Rule rule);
 
  private:
-  friend class Chain;
+  friend class BackwardContext;
   struct Node;
   struct Recording;  // the nodes; shared by nested tapes
 
   Gradients run_backward(std::int64_t from, Tensor dy, bool keep_rules);
+  void walk_back(std::int64_t from, Tensor dy, bool keep_rules);
   void run_rule(std::int64_t node, bool keep_rules);
 
   Recording* recording_;
@@ -155,9 +160,9 @@ bool is_recording(std::initializer_list<const Tensor*> inputs);
 bool is_recording_twice();
 
 /// Ends an op: appends a node for `output` where a tape tracks an input, and returns the output.
-///   return record("mul", y, {a, b}, [a = Saved(a, "mul"), b = Saved(b, "mul")](const Tensor& dy, Chain& chain) {
-///     if (chain.wants(0)) chain.add(0, mul(dy, *b));
-///     if (chain.wants(1)) chain.add(1, mul(dy, *a));
+///   return record("mul", y, {a, b}, [a = Saved(a, "mul"), b = Saved(b, "mul")](const Tensor& dy, BackwardContext& context) {
+///     if (context.wants(0)) context.add(0, mul(dy, *b));
+///     if (context.wants(1)) context.add(1, mul(dy, *a));
 ///   });
 Tensor record(const char* op, Tensor output, std::initializer_list<Tensor> inputs, Rule rule);
 Tensor record(const char* op, Tensor output, std::span<const Tensor> inputs, Rule rule);

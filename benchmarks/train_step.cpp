@@ -68,7 +68,7 @@ class Trial {
     model_.move_to(placement_.device);  // before the optimiser puts the weights into its arena
     optimizer_.emplace(weight_decay_groups(model_.parameters(), 0.05, model_.info().no_decay),
                        AdamWOptions{.learning_rate = options.learning_rate});
-    if (options.amp) optimizer_->keep_rounded();
+    if (options.amp) optimizer_->keep_bf16_copy();
     batch_ = make_batch();
   }
 

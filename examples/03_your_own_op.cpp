@@ -16,16 +16,17 @@ Tensor softsign(const Tensor& x) {
     y.data<double>()[i] = value / (1 + std::abs(value));
   }
   // The rule keeps what it needs, here x. It is written with ops, so it can be differentiated again.
-  return record("softsign", y, {x}, [x = Saved(x, "softsign")](const Tensor& dy, Chain& chain) {
-    chain.add(0, dy / square(abs(*x) + 1.0));
+  return record("softsign", y, {x}, [x = Saved(x, "softsign")](const Tensor& dy, BackwardContext& context) {
+    context.add(0, dy / square(abs(*x) + 1.0));
   });
 }
 
 /// The same with a mistake in it: the square is missing.
 Tensor wrong_softsign(const Tensor& x) {
-  return record(
-      "wrong_softsign", softsign(x.detach()), {x},
-      [x = Saved(x, "wrong_softsign")](const Tensor& dy, Chain& chain) { chain.add(0, dy / (abs(*x) + 1.0)); });
+  return record("wrong_softsign", softsign(x.detach()), {x},
+                [x = Saved(x, "wrong_softsign")](const Tensor& dy, BackwardContext& context) {
+                  context.add(0, dy / (abs(*x) + 1.0));
+                });
 }
 
 int main() {

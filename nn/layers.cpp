@@ -20,11 +20,12 @@ double checked_rate(double rate, const char* layer) {
   return rate;
 }
 
-/// cast(parameter, bf16), from the optimiser's copy where it keeps one.
+/// cast(parameter, bf16), from the optimiser's copy where there is one.
 Tensor round_to_bf16(const Parameter& parameter) {
-  const Tensor rounded = parameter.rounded();
-  if (!rounded.defined() || is_recording_twice()) return cast(parameter, DType::bf16);
-  return record("cast", rounded, {parameter}, [](const Tensor& dy, Chain& chain) { chain.add_converted(0, dy); });
+  const Tensor copy = parameter.bf16_copy();  // autograd/parameter.h tells its story
+  if (!copy.defined() || is_recording_twice()) return cast(parameter, DType::bf16);
+  return record("cast", copy, {parameter},
+                [](const Tensor& dy, BackwardContext& context) { context.add_in_compute_dtype(0, dy); });
 }
 
 }  // namespace

@@ -228,12 +228,13 @@ Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
            to_string(x.shape()));
   if (is_recording_twice()) return bias_gelu_composed(x, bias);
   const Tensor y = forward(contiguous_data(x), contiguous_data(bias));
-  return record("bias_gelu", y, {x, bias},
-                [x = Saved(x, "bias_gelu"), bias = Saved(bias, "bias_gelu")](const Tensor& dy, Chain& chain) {
-                  const auto d = backward(contiguous_data(dy), contiguous_data(*x), contiguous_data(*bias));
-                  if (chain.wants(0)) chain.add(0, d.dx);
-                  if (chain.wants(1)) chain.add(1, d.dbias);
-                });
+  return record(
+      "bias_gelu", y, {x, bias},
+      [x = Saved(x, "bias_gelu"), bias = Saved(bias, "bias_gelu")](const Tensor& dy, BackwardContext& context) {
+        const auto d = backward(contiguous_data(dy), contiguous_data(*x), contiguous_data(*bias));
+        if (context.wants(0)) context.add(0, d.dx);
+        if (context.wants(1)) context.add(1, d.dbias);
+      });
 }
 
 }  // namespace vitrine

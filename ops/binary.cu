@@ -34,9 +34,9 @@ struct Add {
 
 Tensor add(const Tensor& a, const Tensor& b) {
   const Tensor y = map_numeric("add", Add{}, a, b);
-  return record("add", y, {a, b}, [a = a.shape(), b = b.shape()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, sum_to(dy, a));
-    if (chain.wants(1)) chain.add(1, sum_to(dy, b));
+  return record("add", y, {a, b}, [a = a.shape(), b = b.shape()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, sum_to(dy, a));
+    if (context.wants(1)) context.add(1, sum_to(dy, b));
   });
 }
 
@@ -53,9 +53,9 @@ struct Subtract {
 
 Tensor sub(const Tensor& a, const Tensor& b) {
   const Tensor y = map_numeric("sub", Subtract{}, a, b);
-  return record("sub", y, {a, b}, [a = a.shape(), b = b.shape()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, sum_to(dy, a));
-    if (chain.wants(1)) chain.add(1, neg(sum_to(dy, b)));
+  return record("sub", y, {a, b}, [a = a.shape(), b = b.shape()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, sum_to(dy, a));
+    if (context.wants(1)) context.add(1, neg(sum_to(dy, b)));
   });
 }
 
@@ -74,9 +74,9 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   const Tensor y = map_numeric("mul", Multiply{}, a, b);
   return record("mul", y, {a, b},
                 [a_shape = a.shape(), b_shape = b.shape(), a = save_for(b, a, "mul"), b = save_for(a, b, "mul")](
-                    const Tensor& dy, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, sum_to(mul(dy, *b), a_shape));
-                  if (chain.wants(1)) chain.add(1, sum_to(mul(dy, *a), b_shape));
+                    const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, sum_to(mul(dy, *b), a_shape));
+                  if (context.wants(1)) context.add(1, sum_to(mul(dy, *a), b_shape));
                 });
 }
 
@@ -94,10 +94,11 @@ struct Divide {
 Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = map_floating("div", Divide{}, a, b);
   return record("div", y, {a, b},
-                [a_shape = a.shape(), a = save_for(b, a, "div"), b = Saved(b, "div")](const Tensor& dy, Chain& chain) {
+                [a_shape = a.shape(), a = save_for(b, a, "div"), b = Saved(b, "div")](const Tensor& dy,
+                                                                                      BackwardContext& context) {
                   const Tensor share = div(dy, *b);
-                  if (chain.wants(0)) chain.add(0, sum_to(share, a_shape));
-                  if (chain.wants(1)) chain.add(1, neg(sum_to(mul(share, div(*a, *b)), b->shape())));
+                  if (context.wants(0)) context.add(0, sum_to(share, a_shape));
+                  if (context.wants(1)) context.add(1, neg(sum_to(mul(share, div(*a, *b)), b->shape())));
                 });
 }
 
@@ -114,17 +115,18 @@ struct Power {
 
 Tensor pow(const Tensor& a, const Tensor& b) {
   const Tensor y = map_floating("pow", Power{}, a, b);
-  return record("pow", y, {a, b}, [a = Saved(a, "pow"), b = Saved(b, "pow")](const Tensor& dy, Chain& chain) {
-    const Tensor zero = scalar_like(*a, 0);
-    if (chain.wants(0)) {
-      const Tensor slope = mul(*b, pow(*a, add(*b, -1.0)));  // 0 * a^-1 is NaN at a = 0, hence the where
-      chain.add(0, sum_to(mul(dy, where(equal(*b, zero), zero, slope)), a->shape()));
-    }
-    if (chain.wants(1)) {
-      const Tensor slope = mul(pow(*a, *b), log(*a));
-      chain.add(1, sum_to(mul(dy, where(equal(*a, zero), zero, slope)), b->shape()));
-    }
-  });
+  return record("pow", y, {a, b},
+                [a = Saved(a, "pow"), b = Saved(b, "pow")](const Tensor& dy, BackwardContext& context) {
+                  const Tensor zero = scalar_like(*a, 0);
+                  if (context.wants(0)) {
+                    const Tensor slope = mul(*b, pow(*a, add(*b, -1.0)));  // 0 * a^-1 is NaN at a = 0, hence the where
+                    context.add(0, sum_to(mul(dy, where(equal(*b, zero), zero, slope)), a->shape()));
+                  }
+                  if (context.wants(1)) {
+                    const Tensor slope = mul(pow(*a, *b), log(*a));
+                    context.add(1, sum_to(mul(dy, where(equal(*a, zero), zero, slope)), b->shape()));
+                  }
+                });
 }
 
 // ---- y = max(a, b): dy goes to the larger, half to each at a tie; NaN wins. minimum likewise ----
@@ -158,18 +160,18 @@ Tensor share_of_larger(const Tensor& a, const Tensor& b) {
 Tensor maximum(const Tensor& a, const Tensor& b) {
   const Tensor y = map_floating("maximum", Maximum{}, a, b);
   return record("maximum", y, {a, b},
-                [a = Saved(a, "maximum"), b = Saved(b, "maximum")](const Tensor& dy, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, sum_to(mul(dy, share_of_larger(*a, *b)), a->shape()));
-                  if (chain.wants(1)) chain.add(1, sum_to(mul(dy, share_of_larger(*b, *a)), b->shape()));
+                [a = Saved(a, "maximum"), b = Saved(b, "maximum")](const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, sum_to(mul(dy, share_of_larger(*a, *b)), a->shape()));
+                  if (context.wants(1)) context.add(1, sum_to(mul(dy, share_of_larger(*b, *a)), b->shape()));
                 });
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
   const Tensor y = map_floating("minimum", Minimum{}, a, b);
   return record("minimum", y, {a, b},
-                [a = Saved(a, "minimum"), b = Saved(b, "minimum")](const Tensor& dy, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, sum_to(mul(dy, share_of_larger(*b, *a)), a->shape()));
-                  if (chain.wants(1)) chain.add(1, sum_to(mul(dy, share_of_larger(*a, *b)), b->shape()));
+                [a = Saved(a, "minimum"), b = Saved(b, "minimum")](const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, sum_to(mul(dy, share_of_larger(*b, *a)), a->shape()));
+                  if (context.wants(1)) context.add(1, sum_to(mul(dy, share_of_larger(*a, *b)), b->shape()));
                 });
 }
 
@@ -194,10 +196,11 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   Tensor y = empty(broadcast_operands("where", condition, a, b), a.dtype(), a.device());
   dispatch_all(a.dtype(), "where", [&]<class T>(TypeTag<T>) { map_into<T, bool, T, T>(Choose{}, y, condition, a, b); });
   return record("where", y, {a, b},
-                [a = a.shape(), b = b.shape(), condition = Saved(condition, "where")](const Tensor& dy, Chain& chain) {
+                [a = a.shape(), b = b.shape(), condition = Saved(condition, "where")](const Tensor& dy,
+                                                                                      BackwardContext& context) {
                   const Tensor zero = scalar_like(dy, 0);
-                  if (chain.wants(0)) chain.add(0, sum_to(where(*condition, dy, zero), a));
-                  if (chain.wants(1)) chain.add(1, sum_to(where(*condition, zero, dy), b));
+                  if (context.wants(0)) context.add(0, sum_to(where(*condition, dy, zero), a));
+                  if (context.wants(1)) context.add(1, sum_to(where(*condition, zero, dy), b));
                 });
 }
 
@@ -242,20 +245,20 @@ void check_scalar(const char* op, const Tensor& x, double c) {
 Tensor add(const Tensor& x, double c) {
   check_scalar("add", x, c);
   const Tensor y = map_numeric("add", AddScalar{c}, x);
-  return record("add", y, {x}, [](const Tensor& dy, Chain& chain) { chain.add(0, dy); });
+  return record("add", y, {x}, [](const Tensor& dy, BackwardContext& context) { context.add(0, dy); });
 }
 
 Tensor mul(const Tensor& x, double c) {
   check_scalar("mul", x, c);
   const Tensor y = map_numeric("mul", MultiplyScalar{c}, x);
-  return record("mul", y, {x}, [c](const Tensor& dy, Chain& chain) { chain.add(0, mul(dy, c)); });
+  return record("mul", y, {x}, [c](const Tensor& dy, BackwardContext& context) { context.add(0, mul(dy, c)); });
 }
 
 Tensor pow(const Tensor& x, double c) {
   const Tensor y = c == 2 ? map_floating("pow", Square{}, x) : map_floating("pow", PowerScalar{c}, x);
-  return record("pow", y, {x}, [c, x = Saved(x, "pow")](const Tensor& dy, Chain& chain) {
+  return record("pow", y, {x}, [c, x = Saved(x, "pow")](const Tensor& dy, BackwardContext& context) {
     const Tensor slope = c == 0 ? zeros_like(*x) : mul(pow(*x, c - 1), c);  // 0 x^-1 would be NaN at 0
-    chain.add(0, mul(dy, slope));
+    context.add(0, mul(dy, slope));
   });
 }
 

@@ -182,8 +182,9 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, double smoothin
     if (x.device().is_cpu()) forward(cross_entropy_cpu<T>);
   });
   return record("cross_entropy", results.mean_loss(x.dtype()), {logits},
-                [logits = Saved(logits, "cross_entropy"), classes, results, smoothing](const Tensor& dy, Chain& chain) {
-                  chain.add(0, cross_entropy_backward(contiguous_data(*logits), classes, results, dy, smoothing));
+                [logits = Saved(logits, "cross_entropy"), classes, results, smoothing](const Tensor& dy,
+                                                                                       BackwardContext& context) {
+                  context.add(0, cross_entropy_backward(contiguous_data(*logits), classes, results, dy, smoothing));
                 });
 }
 
@@ -274,13 +275,13 @@ __global__ void soft_cross_entropy_backward_kernel(const T* logits, const T* tar
 }
 #endif
 
-/// Adds the gradients that are wanted to the chain.
+/// Adds the gradients that are wanted.
 void soft_cross_entropy_backward(const Tensor& logits, const Tensor& targets, const RowResults& results,
-                                 const Tensor& dy, Chain& chain) {
+                                 const Tensor& dy, BackwardContext& context) {
   const std::int64_t B = logits.size(0), K = logits.size(1);
   Tensor gradients[2];
   for (int input = 0; input < 2; ++input) {
-    if (chain.wants(input)) gradients[input] = empty_like(logits);
+    if (context.wants(input)) gradients[input] = empty_like(logits);
   }
   dispatch_floating(logits.dtype(), "soft_cross_entropy", [&]<class T>(TypeTag<T>) {
     const auto pointer = [](Tensor& x) { return x.defined() ? x.data<T>() : nullptr; };
@@ -295,7 +296,7 @@ void soft_cross_entropy_backward(const Tensor& logits, const Tensor& targets, co
     if (dy.device().is_cpu()) backward(soft_cross_entropy_backward_cpu<T>);
   });
   for (int input = 0; input < 2; ++input) {
-    if (chain.wants(input)) chain.add(input, gradients[input]);
+    if (context.wants(input)) context.add(input, gradients[input]);
   }
 }
 
@@ -324,10 +325,11 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
 #endif
     if (x.device().is_cpu()) forward(soft_cross_entropy_cpu<T>);
   });
-  return record(op, results.mean_loss(x.dtype()), {logits, targets},
-                [logits = Saved(logits, op), targets = Saved(targets, op), results](const Tensor& dy, Chain& chain) {
-                  soft_cross_entropy_backward(contiguous_data(*logits), contiguous_data(*targets), results, dy, chain);
-                });
+  return record(
+      op, results.mean_loss(x.dtype()), {logits, targets},
+      [logits = Saved(logits, op), targets = Saved(targets, op), results](const Tensor& dy, BackwardContext& context) {
+        soft_cross_entropy_backward(contiguous_data(*logits), contiguous_data(*targets), results, dy, context);
+      });
 }
 
 Tensor soft_cross_entropy_composed(const Tensor& logits, const Tensor& targets) {
@@ -369,12 +371,13 @@ Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets) {
     map_into<Compute<T>, T, T>(BinaryLoss{}, losses, logits.detach(), targets.detach());
     y = cast(mean(losses), logits.dtype());
   });
-  const auto rule = [logits = Saved(logits, op), targets = Saved(targets, op)](const Tensor& dy, Chain& chain) {
+  const auto rule = [logits = Saved(logits, op), targets = Saved(targets, op)](const Tensor& dy,
+                                                                               BackwardContext& context) {
     const double scale = 1 / static_cast<double>(logits->numel());
-    if (chain.wants(0)) {
-      chain.add(0, map_floating("binary_cross_entropy", BinaryLossGradient{scale}, *logits, *targets) * dy);
+    if (context.wants(0)) {
+      context.add(0, map_floating("binary_cross_entropy", BinaryLossGradient{scale}, *logits, *targets) * dy);
     }
-    if (chain.wants(1)) chain.add(1, *logits * (dy * -scale));
+    if (context.wants(1)) context.add(1, *logits * (dy * -scale));
   };
   return record(op, y, {logits, targets}, rule);
 }

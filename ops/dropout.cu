@@ -108,7 +108,7 @@ Tensor dropout(const Tensor& x, double probability, Random random) {  // dx = dy
   check("dropout", x, probability);
   if (probability == 0) return x;
   return record("dropout", dropout_forward(x, probability, random), {x},
-                [=](const Tensor& dy, Chain& chain) { chain.add(0, dropout(dy, probability, random)); });
+                [=](const Tensor& dy, BackwardContext& context) { context.add(0, dropout(dy, probability, random)); });
 }
 
 // ---- drop_path: y[b, ...] = x[b, ...] m[b] / (1 - p). Huang et al. 2016 ----
@@ -172,8 +172,9 @@ Tensor drop_path(const Tensor& x, double probability, Random random) {  // dx: d
   check("drop_path", x, probability);
   VT_CHECK(x.dim() >= 1, "drop_path: x is 0-d, expected at least one dim: the samples");
   if (probability == 0) return x;
-  return record("drop_path", drop_path_forward(x, probability, random), {x},
-                [=](const Tensor& dy, Chain& chain) { chain.add(0, drop_path(dy, probability, random)); });
+  return record(
+      "drop_path", drop_path_forward(x, probability, random), {x},
+      [=](const Tensor& dy, BackwardContext& context) { context.add(0, drop_path(dy, probability, random)); });
 }
 
 }  // namespace vitrine

@@ -34,8 +34,8 @@ struct GeluBackward {
 template <GeluForm form>
 Tensor gelu_fused(const Tensor& x) {
   const Tensor y = map_floating("gelu", Gelu<form>{}, x);
-  return record("gelu", y, {x}, [x = Saved(x, "gelu")](const Tensor& dy, Chain& chain) {
-    chain.add(0, map_floating("gelu", GeluBackward<form>{}, dy, *x));
+  return record("gelu", y, {x}, [x = Saved(x, "gelu")](const Tensor& dy, BackwardContext& context) {
+    context.add(0, map_floating("gelu", GeluBackward<form>{}, dy, *x));
   });
 }
 

@@ -221,8 +221,8 @@ Tensor scatter_add(const char* op, const Tensor& x, int dim, const Tensor& index
     });
     return cast_data(sum, x.dtype());
   });
-  return record("scatter_add", y, {x}, [op, dim, index = Saved(index, op)](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, gather_checked(op, dy, dim, *index));
+  return record("scatter_add", y, {x}, [op, dim, index = Saved(index, op)](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, gather_checked(op, dy, dim, *index));
   });
 }
 
@@ -234,9 +234,10 @@ Tensor gather_checked(const char* op, const Tensor& x, int dim, const Tensor& in
       gather_into<typename decltype(tag)::type, typename decltype(index_tag)::type>(y, index, x, dim);
     });
   });
-  return record(op, y, {x}, [op, dim, shape = x.shape(), index = Saved(index, op)](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, scatter_add(op, dy, dim, *index, shape));
-  });
+  return record(op, y, {x},
+                [op, dim, shape = x.shape(), index = Saved(index, op)](const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, scatter_add(op, dy, dim, *index, shape));
+                });
 }
 
 }  // namespace

@@ -44,11 +44,11 @@ Tensor concat(const std::vector<Tensor>& parts, int dim) {
     copy_into(target, part);
     start += sizes.back();
   }
-  return record("concat", y, parts, [sizes, dim](const Tensor& dy, Chain& chain) {
+  return record("concat", y, parts, [sizes, dim](const Tensor& dy, BackwardContext& context) {
     std::int64_t begin = 0;
     for (std::size_t i = 0; i < sizes.size(); begin += sizes[i++]) {
       const int input = static_cast<int>(i);
-      if (chain.wants(input)) chain.add(input, slice(dy, dim, begin, begin + sizes[i]));
+      if (context.wants(input)) context.add(input, slice(dy, dim, begin, begin + sizes[i]));
     }
   });
 }
@@ -96,8 +96,8 @@ Tensor flip(const Tensor& x, const Dims& dims) {
     strides[d] = -strides[d];
   }
   const Tensor y = clone(x.view_as(x.shape(), strides, offset));
-  return record("flip", y, {x}, [dims](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, flip(dy, dims));
+  return record("flip", y, {x}, [dims](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, flip(dy, dims));
   });
 }
 
@@ -130,8 +130,8 @@ Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims) {
   }
   const Tensor y = empty_like(x);
   roll_into(y, x.detach(), by_dim, 0);
-  return record("roll", y, {x}, [back, dims](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, roll(dy, back, dims));
+  return record("roll", y, {x}, [back, dims](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, roll(dy, back, dims));
   });
 }
 
@@ -162,8 +162,8 @@ Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value)
   const Tensor y = full(shape, value, x.dtype(), x.device());
   Tensor middle = window(y, before, x.shape());
   copy_into(middle, x);
-  return record("pad", y, {x}, [before, shape = x.shape()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, window(dy, before, shape));
+  return record("pad", y, {x}, [before, shape = x.shape()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, window(dy, before, shape));
   });
 }
 

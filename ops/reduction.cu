@@ -103,8 +103,8 @@ Tensor sum_data(const Tensor& x, const Dims& dims, const Shape& shape, const cha
 Tensor sum(const Tensor& x, const Dims& dims, bool keepdim) {
   const Dims over = reduced_dims(x, dims, "sum");
   Tensor y = sum_data(x, over, reduced_shape(x.shape(), over, keepdim), "sum");
-  return record("sum", y, {x}, [shape = x.shape(), over](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, expand_back(dy, shape, over));
+  return record("sum", y, {x}, [shape = x.shape(), over](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, expand_back(dy, shape, over));
   });
 }
 
@@ -123,8 +123,8 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
   VT_CHECK(fits, "sum_to: shape is {}, expected a shape that broadcasts to x {}", to_string(shape),
            to_string(x.shape()));
   Tensor y = sum_data(x, over, shape, "sum_to");
-  return record("sum_to", y, {x}, [x_shape = x.shape()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, expand(dy, x_shape));
+  return record("sum_to", y, {x}, [x_shape = x.shape()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, expand(dy, x_shape));
   });
 }
 
@@ -149,8 +149,8 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
     using C = Compute<T>;
     reduce<T, T>(x, over, y, Mean<C>{{}, static_cast<C>(count)});
   });
-  return record("mean", y, {x}, [shape = x.shape(), over, count](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, expand_back(mul(dy, 1 / count), shape, over));
+  return record("mean", y, {x}, [shape = x.shape(), over, count](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, expand_back(mul(dy, 1 / count), shape, over));
   });
 }
 
@@ -186,10 +186,10 @@ Tensor extreme(const Tensor& x, const Dims& dims, bool keepdim, const char* op) 
   check_not_empty(x, over, op);
   Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
   dispatch_numeric(x.dtype(), op, [&]<class T>(TypeTag<T>) { reduce<T, T>(x, over, y, Extreme<Compute<T>, sign>{}); });
-  return record(op, y, {x}, [x = Saved(x, op), y = Saved(y, op), over](const Tensor& dy, Chain& chain) {
+  return record(op, y, {x}, [x = Saved(x, op), y = Saved(y, op), over](const Tensor& dy, BackwardContext& context) {
     const Tensor is_extreme = cast(equal(*x, expand_back(*y, x->shape(), over)), x->dtype());
     const Tensor share = reshape(dy, reduced_shape(x->shape(), over, true)) / sum(is_extreme, over, true);
-    chain.add(0, is_extreme * share);
+    context.add(0, is_extreme * share);
   });
 }
 
@@ -242,10 +242,10 @@ Tensor var(const Tensor& x, const Dims& dims, bool keepdim, int correction) {
     reduce<T, T>(x, over, y, SumOfSquares<C>{{}, center.data<C>(), rest.data<C>(), divisor});
   });
   const double scale = 2 / (count - correction);
-  return record("var", y, {x}, [x = Saved(x, "var"), over, scale](const Tensor& dy, Chain& chain) {
+  return record("var", y, {x}, [x = Saved(x, "var"), over, scale](const Tensor& dy, BackwardContext& context) {
     const Tensor rough = *x - mean(*x, over, true);
     const Tensor centered = rough - mean(rough, over, true);
-    chain.add(0, centered * reshape(dy * scale, reduced_shape(x->shape(), over, true)));
+    context.add(0, centered * reshape(dy * scale, reduced_shape(x->shape(), over, true)));
   });
 }
 
@@ -277,15 +277,16 @@ Tensor logsumexp(const Tensor& x, const Dims& dims, bool keepdim) {
     reduce<T, C>(x, over, shift, ShiftOf<C>{});
     reduce<T, T>(x, over, y, LogSumExpOf<C>{{}, shift.data<C>()});
   });
-  return record("logsumexp", y, {x},
-                [x = Saved(x, "logsumexp"), y = Saved(y, "logsumexp"), over](const Tensor& dy, Chain& chain) {
-                  const auto scalar = [&](double value) { return full({}, value, x->dtype(), x->device()); };
-                  const Tensor total = chain.output(y);
-                  const Tensor is_masked = equal(total, scalar(-std::numeric_limits<double>::infinity()));
-                  const Tensor finite = where(is_masked, scalar(0), total);
-                  const Shape kept = reduced_shape(x->shape(), over, true);
-                  chain.add(0, exp(*x - reshape(finite, kept)) * reshape(dy, kept));
-                });
+  return record(
+      "logsumexp", y, {x},
+      [x = Saved(x, "logsumexp"), y = Saved(y, "logsumexp"), over](const Tensor& dy, BackwardContext& context) {
+        const auto scalar = [&](double value) { return full({}, value, x->dtype(), x->device()); };
+        const Tensor total = context.output(y);
+        const Tensor is_masked = equal(total, scalar(-std::numeric_limits<double>::infinity()));
+        const Tensor finite = where(is_masked, scalar(0), total);
+        const Shape kept = reduced_shape(x->shape(), over, true);
+        context.add(0, exp(*x - reshape(finite, kept)) * reshape(dy, kept));
+      });
 }
 
 // ---- argmax: y = index of the first maximum along dim; NaN counts as the maximum ----

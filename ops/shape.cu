@@ -69,8 +69,8 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   const std::optional<Strides> strides = reshaped_strides(x, wanted);
   Tensor y =
       strides ? x.view_as(wanted, *strides, x.offset()) : clone(x).view_as(wanted, contiguous_strides(wanted), 0);
-  return record("reshape", y, {x}, [shape = x.shape()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, reshape(dy, shape));
+  return record("reshape", y, {x}, [shape = x.shape()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, reshape(dy, shape));
   });
 }
 
@@ -109,8 +109,8 @@ Tensor permute(const Tensor& x, const Dims& order) {
     strides.push_back(x.strides()[source]);
   }
   const Tensor y = x.view_as(shape, strides, x.offset());
-  return record("permute", y, {x}, [inverse](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, permute(dy, inverse));
+  return record("permute", y, {x}, [inverse](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, permute(dy, inverse));
   });
 }
 
@@ -125,8 +125,8 @@ Tensor transpose(const Tensor& x, int dim0, int dim1) {
   std::swap(shape[dim0], shape[dim1]);
   std::swap(strides[dim0], strides[dim1]);
   const Tensor y = x.view_as(shape, strides, x.offset());
-  return record("transpose", y, {x}, [dim0, dim1](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, transpose(dy, dim0, dim1));
+  return record("transpose", y, {x}, [dim0, dim1](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, transpose(dy, dim0, dim1));
   });
 }
 
@@ -138,8 +138,8 @@ Tensor expand(const Tensor& x, const Shape& shape) {
            "expand: x {} cannot become {}, expected a shape that x broadcasts to", to_string(x.shape()),
            to_string(shape));
   const Tensor y = x.view_as(shape, broadcast_strides(x.shape(), x.strides(), shape), x.offset());
-  return record("expand", y, {x}, [shape = x.shape()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, sum_to(dy, shape));
+  return record("expand", y, {x}, [shape = x.shape()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, sum_to(dy, shape));
   });
 }
 
@@ -153,8 +153,8 @@ Tensor unsqueeze(const Tensor& x, int dim) {
   strides.insert(dim, dim < x.dim() ? shape[dim] * strides[dim] : 1);
   shape.insert(dim, 1);
   const Tensor y = x.view_as(shape, strides, x.offset());
-  return record("unsqueeze", y, {x}, [dim](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, squeeze(dy, dim));
+  return record("unsqueeze", y, {x}, [dim](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, squeeze(dy, dim));
   });
 }
 
@@ -168,8 +168,8 @@ Tensor squeeze(const Tensor& x, int dim) {
   shape.erase(dim);
   strides.erase(dim);
   const Tensor y = x.view_as(shape, strides, x.offset());
-  return record("squeeze", y, {x}, [dim](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, unsqueeze(dy, dim));
+  return record("squeeze", y, {x}, [dim](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, unsqueeze(dy, dim));
   });
 }
 
@@ -196,8 +196,8 @@ Tensor slice_backward(const Tensor& x, const Shape& shape, const Range& range) {
   Tensor y = zeros(shape, x.dtype(), x.device());
   Tensor target = slice_view(y, range);
   copy_into(target, x);
-  return record("slice_backward", y, {x}, [range](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, slice(dy, range.dim, range.start, range.stop, range.step));
+  return record("slice_backward", y, {x}, [range](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, slice(dy, range.dim, range.start, range.stop, range.step));
   });
 }
 
@@ -215,9 +215,10 @@ Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t stop, st
   };
   const std::int64_t first = position("start", start);
   const Range range{dim, first, std::max(first, position("stop", stop)), step};
-  return record("slice", slice_view(x, range), {x}, [shape = x.shape(), range](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, slice_backward(dy, shape, range));
-  });
+  return record("slice", slice_view(x, range), {x},
+                [shape = x.shape(), range](const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, slice_backward(dy, shape, range));
+                });
 }
 
 Tensor select(const Tensor& x, int dim, std::int64_t index) {
@@ -245,8 +246,8 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim) {
 Tensor contiguous(const Tensor& x) {
   check_defined("contiguous", x);
   if (x.is_contiguous()) return x;
-  return record("contiguous", clone(x), {x}, [](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, dy);
+  return record("contiguous", clone(x), {x}, [](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, dy);
   });
 }
 
@@ -255,17 +256,17 @@ Tensor cast(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
   const Tensor y = cast_data(x, dtype);
   if (!is_floating(x.dtype()) || !is_floating(dtype)) return y;
-  return record("cast", y, {x}, [from = x.dtype()](const Tensor& dy, Chain& chain) {
-    if (!chain.wants(0)) return;
-    is_recording({&dy}) ? chain.add(0, cast(dy, from)) : chain.add_converted(0, dy);
+  return record("cast", y, {x}, [from = x.dtype()](const Tensor& dy, BackwardContext& context) {
+    if (!context.wants(0)) return;
+    is_recording({&dy}) ? context.add(0, cast(dy, from)) : context.add_in_compute_dtype(0, dy);
   });
 }
 
 Tensor to(const Tensor& x, Device device) {
   check_defined("to", x);
   if (x.device() == device) return x;
-  return record("to", to_device(x, device), {x}, [from = x.device()](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, to(dy, from));
+  return record("to", to_device(x, device), {x}, [from = x.device()](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, to(dy, from));
   });
 }
 

@@ -165,8 +165,8 @@ Tensor apply(Form form, const Tensor& x, int dim) {
   const int d = normalize_dim(dim, x.dim(), op);
   if (is_recording_twice()) return form == Form::softmax ? softmax_composed(x, d) : log_softmax_composed(x, d);
   const Tensor y = rows_along(forward_rows(form, rows_along(x, d)), d);
-  return record(op, y, {x}, [form, d, y = Saved(y, op)](const Tensor& dy, Chain& chain) {
-    chain.add(0, rows_along(backward_rows(form, rows_along(*y, d), rows_along(dy, d)), d));
+  return record(op, y, {x}, [form, d, y = Saved(y, op)](const Tensor& dy, BackwardContext& context) {
+    context.add(0, rows_along(backward_rows(form, rows_along(*y, d), rows_along(dy, d)), d));
   });
 }
 

@@ -14,8 +14,9 @@ namespace {
 template <class F>
 Tensor unary_of_input(const char* op, const F& f, const Tensor& x,
                       Tensor (*gradient)(const Tensor& dy, const Tensor& x)) {
-  return record(op, map_floating(op, f, x), {x},
-                [x = Saved(x, op), gradient](const Tensor& dy, Chain& chain) { chain.add(0, gradient(dy, *x)); });
+  return record(
+      op, map_floating(op, f, x), {x},
+      [x = Saved(x, op), gradient](const Tensor& dy, BackwardContext& context) { context.add(0, gradient(dy, *x)); });
 }
 
 /// y = f(x), with a rule that reads y.
@@ -23,16 +24,17 @@ template <class F>
 Tensor unary_of_output(const char* op, const F& f, const Tensor& x,
                        Tensor (*gradient)(const Tensor& dy, const Tensor& y)) {
   const Tensor y = map_floating(op, f, x);
-  return record(op, y, {x}, [y = Saved(y, op), gradient](const Tensor& dy, Chain& chain) {
-    chain.add(0, gradient(dy, chain.output(y)));
+  return record(op, y, {x}, [y = Saved(y, op), gradient](const Tensor& dy, BackwardContext& context) {
+    context.add(0, gradient(dy, context.output(y)));
   });
 }
 
 /// y = f(x), constant between its jumps.
 template <class F>
 Tensor unary_step(const char* op, const F& f, const Tensor& x) {
-  return record(op, map_floating(op, f, x), {x},
-                [](const Tensor& dy, Chain& chain) { chain.add(0, zeros(dy.shape(), dy.dtype(), dy.device())); });
+  return record(op, map_floating(op, f, x), {x}, [](const Tensor& dy, BackwardContext& context) {
+    context.add(0, zeros(dy.shape(), dy.dtype(), dy.device()));
+  });
 }
 
 }  // namespace
@@ -62,7 +64,7 @@ struct Sign {
 
 Tensor neg(const Tensor& x) {  // dx = -dy
   return record("neg", map_numeric("neg", Negate{}, x), {x},
-                [](const Tensor& dy, Chain& chain) { chain.add(0, neg(dy)); });
+                [](const Tensor& dy, BackwardContext& context) { context.add(0, neg(dy)); });
 }
 
 Tensor abs(const Tensor& x) {  // dx = dy sign(x)
@@ -309,8 +311,8 @@ struct Round {
 Tensor clamp(const Tensor& x, double low, double high) {  // dx = dy (low <= x <= high)
   VT_CHECK(low <= high, "clamp: low is {} and high is {}, expected low <= high", low, high);
   return record("clamp", map_floating("clamp", Clamp{low, high}, x), {x},
-                [low, high, x = Saved(x, "clamp")](const Tensor& dy, Chain& chain) {
-                  chain.add(0, dy * map_floating("clamp", ClampSlope{low, high}, *x));
+                [low, high, x = Saved(x, "clamp")](const Tensor& dy, BackwardContext& context) {
+                  context.add(0, dy * map_floating("clamp", ClampSlope{low, high}, *x));
                 });
 }
 

@@ -115,8 +115,9 @@ Tensor window_partition(const Tensor& x, std::int64_t window, std::int64_t shift
   check_shift("window_partition", shift, H, W);
   const Shape shape{B * rows * columns, window * window, C};
   if (shift > 0) {
-    return record("window_partition", move_windows(x, {H, W, window, shift}, false, shape), {x},
-                  [=](const Tensor& dy, Chain& chain) { chain.add(0, window_reverse(dy, window, H, W, shift)); });
+    return record(
+        "window_partition", move_windows(x, {H, W, window, shift}, false, shape), {x},
+        [=](const Tensor& dy, BackwardContext& context) { context.add(0, window_reverse(dy, window, H, W, shift)); });
   }
   return reshape(permute(reshape(x, {B, rows, window, columns, window, C}), {0, 1, 3, 2, 4, 5}), shape);
 }
@@ -135,8 +136,9 @@ Tensor window_reverse(const Tensor& windows, std::int64_t window, std::int64_t H
   const std::int64_t B = windows.size(0) / (rows * columns), C = windows.size(2);
   const Shape shape{B, H, W, C};
   if (shift > 0) {
-    return record("window_reverse", move_windows(windows, {H, W, window, shift}, true, shape), {windows},
-                  [=](const Tensor& dy, Chain& chain) { chain.add(0, window_partition(dy, window, shift)); });
+    return record(
+        "window_reverse", move_windows(windows, {H, W, window, shift}, true, shape), {windows},
+        [=](const Tensor& dy, BackwardContext& context) { context.add(0, window_partition(dy, window, shift)); });
   }
   return reshape(permute(reshape(windows, {B, rows, columns, window, window, C}), {0, 1, 3, 2, 4, 5}), shape);
 }

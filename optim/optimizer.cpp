@@ -110,7 +110,7 @@ void Optimizer::accumulate(const Gradients& gradients, double scale) {
   is_measured_ = false;
   std::vector<Tensor> copied, copies, added_to, added;  // targets and sources
   for (Entry& entry : entries_) {
-    Tensor gradient = gradients.as_computed(*entry.parameter);  // the copies below convert it
+    Tensor gradient = gradients.raw_gradient(*entry.parameter);  // the copies below convert it
     if (!gradient.defined()) continue;
     VT_CHECK(gradient.shape() == entry.parameter->shape(), "{}: the gradient of {} has shape {}, expected {}", name_,
              entry.name, to_string(gradient.shape()), to_string(entry.parameter->shape()));
@@ -194,20 +194,20 @@ void Optimizer::run_step(double max_norm, const Tensor& loss) {
 void Optimizer::update_segments() {
   update(segments());
   parameters_.storage()->bump_version();
-  if (rounded_.defined()) round_parameters();
+  if (bf16_copy_.defined()) refresh_bf16_copy();
   is_gathered_ = is_measured_ = false;
 }
 
-void Optimizer::keep_rounded() {
+void Optimizer::keep_bf16_copy() {
   VT_CHECK(parameters_.dtype() == DType::f32, "{}: parameters are {}, expected f32 to keep them in bf16 as well", name_,
            name_of(parameters_.dtype()));
-  rounded_ = zeros(parameters_.shape(), DType::bf16, parameters_.device());
-  round_parameters();
+  bf16_copy_ = zeros(parameters_.shape(), DType::bf16, parameters_.device());
+  refresh_bf16_copy();
 }
 
-void Optimizer::round_parameters() {
-  copy_into(rounded_, parameters_);
-  for (const Entry& entry : entries_) entry.parameter->set_rounded(view(rounded_, entry));
+void Optimizer::refresh_bf16_copy() {
+  copy_into(bf16_copy_, parameters_);
+  for (const Entry& entry : entries_) entry.parameter->set_bf16_copy(view(bf16_copy_, entry));
 }
 
 std::int64_t Optimizer::parameter_count() const {

@@ -101,9 +101,8 @@ class Optimizer {
     step();
   }
 
-  /// From now on keeps the parameters in bf16 as well, rewritten in one pass after each update. Layers whose input is bf16 take
-  /// their weights from there, and need not round each of them in each forward pass. f32 only.
-  void keep_rounded();
+  /// From now on keeps the parameters in bf16 as well, rewritten in one pass after each update (autograd/parameter.h). f32 only.
+  void keep_bf16_copy();
 
   std::int64_t step_count() const { return step_count_; }
   std::int64_t parameter_count() const;
@@ -143,7 +142,7 @@ class Optimizer {
   std::vector<ArenaSegment> segments() const;
   void check_gathered() const;
   void update_segments();
-  void round_parameters();
+  void refresh_bf16_copy();
   void measure(double max_norm, const Tensor& loss = {});
 
   std::string name_;
@@ -152,7 +151,7 @@ class Optimizer {
   std::vector<std::string> moment_names_;
   double learning_rate_ = 0;
   Tensor statistics_;
-  Tensor rounded_;            // (arena size) bf16; undefined where it is not kept
+  Tensor bf16_copy_;          // (arena size) bf16; undefined where it is not kept
   bool is_gathered_ = false;  // there are gradients for the next step
   bool is_measured_ = false;  // and their norm is in the statistics
   std::int64_t step_count_ = 0;

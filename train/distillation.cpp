@@ -83,7 +83,7 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
       teacher_.name(), wanted.input_size[1], preprocessing.input_size[1]);
   teacher_.move_to(placement.device);
   if (placement.dtype == DType::bf16) {  // once and for all: its weights never change
-    for (const auto& [name, p] : teacher_.parameters()) p->set_rounded(cast_data(p->value(), DType::bf16));
+    for (const auto& [name, p] : teacher_.parameters()) p->set_bf16_copy(cast_data(p->value(), DType::bf16));
   }
   loss_.classes = arange(teacher_.classes(), DType::i64, placement.device);
   if (wanted.mean == preprocessing.mean && wanted.std == preprocessing.std) return;

@@ -178,7 +178,7 @@ Trainer::Trainer(Recipe recipe, TrainObserver& observer) : recipe_(std::move(rec
   val_batches_ = evaluation_batches(recipe_, data_, preprocessing_, placement_);
   schedule_ = make_schedule(recipe_, updates_per_epoch());
   start_or_resume();
-  if (recipe_.amp) optimizer_->keep_rounded();
+  if (recipe_.amp) optimizer_->keep_bf16_copy();
   describe();
 }
 

@@ -235,18 +235,19 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Option
   const Tensor logsumexp = forward_into(x, y);
   const Tensor bias_or_none = bias.value_or(Tensor());
   const char* op = "attention";
-  return record(op, y, {q, k, v, bias_or_none},
-                [q = Saved(q, op), k = Saved(k, op), v = Saved(v, op), bias = Saved(x.bias, op), y = Saved(y, op),
-                 bias_shape = bias_or_none.shape(), logsumexp, scale = x.scale](const Tensor& dy, Chain& chain) {
-                  Operands gradients{empty_like(*q), empty_like(*k), empty_like(*v), Tensor(), scale};
-                  const bool wants_bias = bias->defined() && chain.wants(3);
-                  if (wants_bias) gradients.bias = bias_parts(*q, bias_shape);
-                  backward_into({*q, *k, *v, *bias, scale}, *y, logsumexp, dy, gradients);
-                  if (chain.wants(0)) chain.add(0, gradients.q);
-                  if (chain.wants(1)) chain.add(1, gradients.k);
-                  if (chain.wants(2)) chain.add(2, gradients.v);
-                  if (wants_bias) chain.add(3, joined(gradients.bias, bias_shape, dy.dtype()));
-                });
+  return record(
+      op, y, {q, k, v, bias_or_none},
+      [q = Saved(q, op), k = Saved(k, op), v = Saved(v, op), bias = Saved(x.bias, op), y = Saved(y, op),
+       bias_shape = bias_or_none.shape(), logsumexp, scale = x.scale](const Tensor& dy, BackwardContext& context) {
+        Operands gradients{empty_like(*q), empty_like(*k), empty_like(*v), Tensor(), scale};
+        const bool wants_bias = bias->defined() && context.wants(3);
+        if (wants_bias) gradients.bias = bias_parts(*q, bias_shape);
+        backward_into({*q, *k, *v, *bias, scale}, *y, logsumexp, dy, gradients);
+        if (context.wants(0)) context.add(0, gradients.q);
+        if (context.wants(1)) context.add(1, gradients.k);
+        if (context.wants(2)) context.add(2, gradients.v);
+        if (wants_bias) context.add(3, joined(gradients.bias, bias_shape, dy.dtype()));
+      });
 }
 
 // ---- self_attention: q, k and v are views of one tensor, and so are their gradients ----
@@ -301,15 +302,15 @@ Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& b
   const Tensor logsumexp = forward_into(split_parts(qkv, all_biases, H, factor), heads_view(y, H));
   return record(op, y, {qkv, bias_or_none},
                 [qkv = Saved(qkv, op), bias = Saved(all_biases, op), y = Saved(y, op), logsumexp,
-                 bias_shape = bias_or_none.shape(), H, factor](const Tensor& dy, Chain& chain) {
+                 bias_shape = bias_or_none.shape(), H, factor](const Tensor& dy, BackwardContext& context) {
                   Tensor dqkv = empty_like(*qkv);
                   Operands gradients = split_parts(dqkv, Tensor(), H, factor);
-                  const bool wants_bias = bias->defined() && chain.wants(1);
+                  const bool wants_bias = bias->defined() && context.wants(1);
                   if (wants_bias) gradients.bias = bias_parts(gradients.q, bias_shape);
                   backward_into(split_parts(*qkv, *bias, H, factor), heads_view(*y, H), logsumexp, heads_view(dy, H),
                                 gradients);
-                  if (chain.wants(0)) chain.add(0, dqkv);
-                  if (wants_bias) chain.add(1, joined(gradients.bias, bias_shape, dy.dtype()));
+                  if (context.wants(0)) context.add(0, dqkv);
+                  if (wants_bias) context.add(1, joined(gradients.bias, bias_shape, dy.dtype()));
                 });
 }
 

@@ -101,10 +101,10 @@ Tensor conv2d_of(const ConvShape& s, const Tensor& x, const Tensor& weight, cons
   });
   return record("conv2d", y, {x, weight, bias},
                 [s, x = Saved(x, "conv2d"), weight = Saved(weight, "conv2d"), has_bias = bias.defined()](
-                    const Tensor& dy, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, conv2d_input_gradient(s, dy, *weight));
-                  if (chain.wants(1)) chain.add(1, conv2d_weight_gradient(s, dy, *x));
-                  if (has_bias && chain.wants(2)) chain.add(2, sum(dy, {0, 2, 3}));
+                    const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, conv2d_input_gradient(s, dy, *weight));
+                  if (context.wants(1)) context.add(1, conv2d_weight_gradient(s, dy, *x));
+                  if (has_bias && context.wants(2)) context.add(2, sum(dy, {0, 2, 3}));
                 });
 }
 
@@ -117,9 +117,9 @@ Tensor conv2d_input_gradient(const ConvShape& s, const Tensor& dy, const Tensor&
     return result;
   });
   return record(op, dx, {dy, weight},
-                [s, dy = Saved(dy, op), weight = Saved(weight, op)](const Tensor& d, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, conv2d_of(s, d, *weight, Tensor()));
-                  if (chain.wants(1)) chain.add(1, conv2d_weight_gradient(s, *dy, d));
+                [s, dy = Saved(dy, op), weight = Saved(weight, op)](const Tensor& d, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, conv2d_of(s, d, *weight, Tensor()));
+                  if (context.wants(1)) context.add(1, conv2d_weight_gradient(s, *dy, d));
                 });
 }
 
@@ -130,10 +130,11 @@ Tensor conv2d_weight_gradient(const ConvShape& s, const Tensor& dy, const Tensor
     const Shape shape{s.filters, s.C / s.groups, s.kernel_height, s.kernel_width};
     return s.B > 0 ? weight_gradient<T>(s, a, b) : zeros(shape, a.dtype(), a.device());
   });
-  return record(op, dweight, {dy, x}, [s, dy = Saved(dy, op), x = Saved(x, op)](const Tensor& d, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, conv2d_of(s, *x, d, Tensor()));
-    if (chain.wants(1)) chain.add(1, conv2d_input_gradient(s, *dy, d));
-  });
+  return record(op, dweight, {dy, x},
+                [s, dy = Saved(dy, op), x = Saved(x, op)](const Tensor& d, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, conv2d_of(s, *x, d, Tensor()));
+                  if (context.wants(1)) context.add(1, conv2d_input_gradient(s, *dy, d));
+                });
 }
 
 // ---- Checks ----

@@ -147,8 +147,8 @@ Tensor resample(const Tensor& x, int dim, const Resampling& resampling, bool tra
     resample_cpu<T>(in, first, weight, y.data<T>(), outer, inner, band.inputs, band.outputs, band.width);
   };
   if (y.numel() > 0) x.dtype() == DType::f64 ? run(TypeTag<double>{}) : run(TypeTag<float>{});
-  return record(op, y, {x}, [=](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, resample(dy, dim, resampling, !transposed));
+  return record(op, y, {x}, [=](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, resample(dy, dim, resampling, !transposed));
   });
 }
 

@@ -169,8 +169,8 @@ Tensor take(const char* op, const Pooling& pooling, const Tensor& x, const Tenso
     const Take<T> function{pooling.windows, rows.data<T>(), index.data<std::int64_t>(), y.data<T>()};
     for_each_place(x.device(), pooling.planes, pooling.windows.count(), function);
   });
-  return record(op, y, {x}, [pooling, index](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, put_back(pooling, dy, index));
+  return record(op, y, {x}, [pooling, index](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, put_back(pooling, dy, index));
   });
 }
 
@@ -182,8 +182,8 @@ Tensor put_back(const Pooling& pooling, const Tensor& dy, const Tensor& index) {
     const PutBack<T> function{pooling.windows, rows.data<T>(), index.data<std::int64_t>(), dx.data<T>()};
     for_each_place(dy.device(), pooling.planes, pooling.windows.pixels(), function);
   });
-  return record(op, dx, {dy}, [pooling, index](const Tensor& d, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, take("max_pool2d_backward", pooling, d, index));
+  return record(op, dx, {dy}, [pooling, index](const Tensor& d, BackwardContext& context) {
+    if (context.wants(0)) context.add(0, take("max_pool2d_backward", pooling, d, index));
   });
 }
 
@@ -251,8 +251,9 @@ Tensor average(const char* op, const Pooling& pooling, const Tensor& x, bool bac
       for_each_place(x.device(), pooling.planes, windows.count(), function);
     }
   });
-  return record(op, y, {x}, [=](const Tensor& dy, Chain& chain) {
-    if (chain.wants(0)) chain.add(0, average(backward ? "avg_pool2d" : "avg_pool2d_backward", pooling, dy, !backward));
+  return record(op, y, {x}, [=](const Tensor& dy, BackwardContext& context) {
+    if (context.wants(0))
+      context.add(0, average(backward ? "avg_pool2d" : "avg_pool2d_backward", pooling, dy, !backward));
   });
 }
 

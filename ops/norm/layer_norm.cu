@@ -203,15 +203,15 @@ void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
 Tensor record_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Outputs& out) {
   return record("layer_norm", out.y, {x, weight, bias},
                 [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics = out.statistics](
-                    const Tensor& dy, Chain& chain) {
-                  Tensor dx = chain.sum_to_add_to(0);
+                    const Tensor& dy, BackwardContext& context) {
+                  Tensor dx = context.accumulation_buffer(0);
                   const bool add = dx.defined();
-                  if (!add && chain.wants(0)) dx = empty(x->shape(), x->dtype(), x->device());
+                  if (!add && context.wants(0)) dx = empty(x->shape(), x->dtype(), x->device());
                   const auto d =
                       backward(contiguous_data(*x), as_factors(*w), statistics, contiguous_data(dy), dx, add);
-                  if (!add && chain.wants(0)) chain.add(0, dx);
-                  if (chain.wants(1)) chain.add(1, cast(d.dweight, w->dtype()));
-                  if (chain.wants(2)) chain.add(2, cast(d.dbias, w->dtype()));
+                  if (!add && context.wants(0)) context.add(0, dx);
+                  if (context.wants(1)) context.add(1, cast(d.dweight, w->dtype()));
+                  if (context.wants(2)) context.add(2, cast(d.dbias, w->dtype()));
                 });
 }
 
@@ -234,9 +234,9 @@ SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& w
     return {sum, layer_norm_composed(sum, weight, bias, epsilon)};
   }
   const Outputs out = forward(x, branch, weight, bias, epsilon);
-  const Tensor sum = record("add", out.sum, {x, branch}, [](const Tensor& dy, Chain& chain) {
-    chain.add(0, dy);
-    chain.add(1, dy);
+  const Tensor sum = record("add", out.sum, {x, branch}, [](const Tensor& dy, BackwardContext& context) {
+    context.add(0, dy);
+    context.add(1, dy);
   });
   return {sum, record_layer_norm(sum, weight, bias, out)};
 }

@@ -117,14 +117,15 @@ Tensor as_factors(const Tensor& parameter, const Tensor& x) {
 Tensor record_norm(const char* op, const Planes& planes, const Tensor& x, const Tensor& weight, const Tensor& bias,
                    const Tensor& statistics, bool fixed) {
   const Tensor y = normalize(op, planes, contiguous_data(x), statistics, as_factors(weight, x), as_factors(bias, x));
-  return record(
-      op, y, {x, weight, bias}, [=, x = Saved(x, op), weight = Saved(weight, op)](const Tensor& dy, Chain& chain) {
-        const auto d = norm_backward(op, planes, contiguous_data(*x), as_factors(*weight, *x), statistics,
-                                     contiguous_data(dy), fixed, chain.wants(0), chain.wants(1) || chain.wants(2));
-        if (chain.wants(0)) chain.add(0, d.dx);
-        if (chain.wants(1)) chain.add(1, cast(d.dweight, weight->dtype()));
-        if (chain.wants(2)) chain.add(2, cast(d.dbias, weight->dtype()));
-      });
+  return record(op, y, {x, weight, bias},
+                [=, x = Saved(x, op), weight = Saved(weight, op)](const Tensor& dy, BackwardContext& context) {
+                  const auto d =
+                      norm_backward(op, planes, contiguous_data(*x), as_factors(*weight, *x), statistics,
+                                    contiguous_data(dy), fixed, context.wants(0), context.wants(1) || context.wants(2));
+                  if (context.wants(0)) context.add(0, d.dx);
+                  if (context.wants(1)) context.add(1, cast(d.dweight, weight->dtype()));
+                  if (context.wants(2)) context.add(2, cast(d.dbias, weight->dtype()));
+                });
 }
 
 // ---- Checks ----

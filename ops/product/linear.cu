@@ -116,22 +116,23 @@ void check_operands(const Tensor& x, const Tensor& weight, const OptionalTensor&
   if (bias) check_one_device("linear", x, *bias);
 }
 
-/// Adds the gradients of weight and bias that are wanted to the chain.
-void add_parameter_gradients(const Tensor& dy, const Tensor& x, bool wants_weight, bool wants_bias, Chain& chain) {
+/// Adds the gradients of weight and bias that are wanted.
+void add_parameter_gradients(const Tensor& dy, const Tensor& x, bool wants_weight, bool wants_bias,
+                             BackwardContext& context) {
 #if VT_CUDA
   // The kernel of both gradients is not differentiable itself: not where an outer tape records.
   if (wants_weight && wants_bias && dy.device().is_cuda() && !is_recording({&dy, &x})) {
     Tensor dweight = empty({dy.size(1), x.size(1)}, x.dtype(), x.device());
     Tensor dbias = empty({dy.size(1)}, x.dtype(), x.device());
     if (weight_and_bias_gradient_cuda(dy, x, dweight, dbias)) {
-      chain.add(1, dweight);
-      chain.add(2, dbias);
+      context.add(1, dweight);
+      context.add(2, dbias);
       return;
     }
   }
 #endif
-  if (wants_weight) chain.add(1, matmul(transpose(dy), x));
-  if (wants_bias) chain.add(2, sum(dy, {0}));
+  if (wants_weight) context.add(1, matmul(transpose(dy), x));
+  if (wants_bias) context.add(2, sum(dy, {0}));
 }
 
 /// x (M, in)
@@ -139,9 +140,9 @@ Tensor linear_2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bi
   const Tensor bias_or_none = bias.value_or(Tensor());
   return record("linear", linear_forward(x, weight, bias), {x, weight, bias_or_none},
                 [x = Saved(x, "linear"), weight = Saved(weight, "linear"), has_bias = bias.has_value()](
-                    const Tensor& dy, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, matmul(dy, *weight));
-                  add_parameter_gradients(dy, *x, chain.wants(1), has_bias && chain.wants(2), chain);
+                    const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, matmul(dy, *weight));
+                  add_parameter_gradients(dy, *x, context.wants(1), has_bias && context.wants(2), context);
                 });
 }
 

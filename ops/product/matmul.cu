@@ -179,9 +179,9 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   }
   const Shape batch = broadcast_shapes(leading_dims(a.shape()), leading_dims(b.shape()), "matmul");
   return record("matmul", matmul_forward(a, b, batch), {a, b},
-                [a = Saved(a, "matmul"), b = Saved(b, "matmul")](const Tensor& dy, Chain& chain) {
-                  if (chain.wants(0)) chain.add(0, sum_to(matmul(dy, transpose(*b)), a->shape()));
-                  if (chain.wants(1)) chain.add(1, sum_to(matmul(transpose(*a), dy), b->shape()));
+                [a = Saved(a, "matmul"), b = Saved(b, "matmul")](const Tensor& dy, BackwardContext& context) {
+                  if (context.wants(0)) context.add(0, sum_to(matmul(dy, transpose(*b)), a->shape()));
+                  if (context.wants(1)) context.add(1, sum_to(matmul(transpose(*a), dy), b->shape()));
                 });
 }
 

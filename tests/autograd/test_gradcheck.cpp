@@ -14,10 +14,10 @@ namespace {
 /// x^2 whose backward is off by `factor` in one element.
 Tensor square_with_a_slip(const Tensor& x, std::int64_t element, double factor) {
   return record("slip", square(x.detach()), {x},
-                [x = Saved(x, "slip"), element, factor](const Tensor& dy, Chain& chain) {
+                [x = Saved(x, "slip"), element, factor](const Tensor& dy, BackwardContext& context) {
                   Tensor dx = clone(mul(mul(dy, *x), 2));
                   dx.data<double>()[element] *= factor;
-                  chain.add(0, dx);
+                  context.add(0, dx);
                 });
 }
 

@@ -199,7 +199,8 @@ TEST(TapeErrors, ASavedTensorChangedInPlaceNamesTheOp) {
 TEST(TapeErrors, AGradientOfTheWrongShapeNamesTheOp) {
   Tape tape;
   const Tensor x = tape.watch(zeros({2, 3}));
-  const Tensor y = record("broken", zeros({2}), {x}, [](const Tensor& dy, Chain& chain) { chain.add(0, dy); });
+  const Tensor y =
+      record("broken", zeros({2}), {x}, [](const Tensor& dy, BackwardContext& context) { context.add(0, dy); });
   const std::string message = error_of([&] { tape.backward(sum(y)); });
   EXPECT_TRUE(contains(message, "broken: the gradient of input 0 is f32 (2), expected f32 (2, 3)")) << message;
 }
@@ -209,9 +210,9 @@ TEST(TapeErrors, AnExceptionInTheMiddleOfBackwardLeavesEverythingUsable) {
   Parameter weight(vector_of({2}));
   Tape tape;
   const Tensor middle = mul(weight, weight);
-  const Tensor fragile = record("fragile", clone(middle), {middle}, [&](const Tensor& dy, Chain& chain) {
+  const Tensor fragile = record("fragile", clone(middle), {middle}, [&](const Tensor& dy, BackwardContext& context) {
     VT_CHECK(!is_broken, "fragile: out of order");
-    chain.add(0, dy);
+    context.add(0, dy);
   });
   const Tensor loss = mul(fragile, weight);
   const std::size_t bytes_before = memory_statistics().in_use;
@@ -228,7 +229,7 @@ TEST(TapeErrors, AnExceptionWithoutRetainEndsTheTapeButNotTheNext) {
   {
     Tape tape;
     const Tensor loss =
-        record("fragile", vector_of({1}), {weight}, [](const Tensor&, Chain&) { throw Error("fragile"); });
+        record("fragile", vector_of({1}), {weight}, [](const Tensor&, BackwardContext&) { throw Error("fragile"); });
     EXPECT_EQ(error_of([&] { tape.backward(loss); }), "fragile");
     EXPECT_TRUE(contains(error_of([&] { tape.backward(loss); }), "has run backward already"));
   }

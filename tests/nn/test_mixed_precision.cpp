@@ -91,16 +91,16 @@ TEST(RoundedWeights, TrainToTheSameBits) {
   const auto train = [&](bool keep) {
     TwoLayers model;
     AdamW optimizer({{.parameters = model.parameters()}}, {.learning_rate = 0.1});
-    if (keep) optimizer.keep_rounded();
+    if (keep) optimizer.keep_bf16_copy();
     for (int step = 0; step < 4; ++step) {
       for (int part = 0; part < 2; ++part) {
         Tape tape;
         optimizer.accumulate(tape.backward(model.loss(x)), step % 2 == 0 ? 1 : 0.5);
       }
       optimizer.step();
-      EXPECT_EQ(model.first.rounded().defined(), keep);
+      EXPECT_EQ(model.first.bf16_copy().defined(), keep);
       if (keep) {
-        EXPECT_TRUE(same_bits(model.first.rounded(), cast_data(model.first.value(), DType::bf16)));
+        EXPECT_TRUE(same_bits(model.first.bf16_copy(), cast_data(model.first.value(), DType::bf16)));
       }
     }
     std::vector<Tensor> values;
@@ -116,15 +116,15 @@ TEST(RoundedWeights, GradientsStayInBf16UntilSomebodyAsks) {
   TwoLayers model;
   AdamW optimizer({{.parameters = model.parameters()}}, {});
   for (const bool keep : {false, true}) {
-    if (keep) optimizer.keep_rounded();
+    if (keep) optimizer.keep_bf16_copy();
     Tape tape;
     const Gradients gradients = tape.backward(model.loss(x));
-    EXPECT_EQ(gradients.as_computed(model.bias).dtype(), DType::bf16);
-    EXPECT_EQ(gradients.as_computed(model.first).dtype(), DType::f32) << "a sum of two";
-    EXPECT_EQ(gradients.as_computed(model.second).dtype(), DType::f32) << "in f32 and bf16";
+    EXPECT_EQ(gradients.raw_gradient(model.bias).dtype(), DType::bf16);
+    EXPECT_EQ(gradients.raw_gradient(model.first).dtype(), DType::f32) << "a sum of two";
+    EXPECT_EQ(gradients.raw_gradient(model.second).dtype(), DType::f32) << "in f32 and bf16";
     for (const NamedParameter& p : model.parameters()) {
       EXPECT_EQ(gradients[*p.parameter].dtype(), DType::f32) << p.name;
-      EXPECT_TRUE(same_bits(gradients[*p.parameter], cast_data(gradients.as_computed(*p.parameter), DType::f32)));
+      EXPECT_TRUE(same_bits(gradients[*p.parameter], cast_data(gradients.raw_gradient(*p.parameter), DType::f32)));
     }
   }
 }
@@ -132,31 +132,31 @@ TEST(RoundedWeights, GradientsStayInBf16UntilSomebodyAsks) {
 TEST(RoundedWeights, AreNotTakenWhereTheWeightHasChanged) {
   TwoLayers model;
   AdamW optimizer({{.parameters = model.parameters()}}, {});
-  EXPECT_FALSE(model.first.rounded().defined());
-  optimizer.keep_rounded();
-  ASSERT_TRUE(model.first.rounded().defined());
+  EXPECT_FALSE(model.first.bf16_copy().defined());
+  optimizer.keep_bf16_copy();
+  ASSERT_TRUE(model.first.bf16_copy().defined());
   TwoLayers copy = model;
   copy.first.value() = clone(model.first.value());
   const auto version = [](const Parameter& p) { return p.value().storage()->version(); };
   while (version(copy.first) < version(model.first)) copy.first.value().storage()->bump_version();
   ASSERT_EQ(version(copy.first), version(model.first));
-  EXPECT_FALSE(copy.first.rounded().defined()) << "a copy has elements of its own";
+  EXPECT_FALSE(copy.first.bf16_copy().defined()) << "a copy has elements of its own";
   copy.first = model.first;
-  EXPECT_TRUE(copy.first.rounded().defined()) << "they share the elements";
+  EXPECT_TRUE(copy.first.bf16_copy().defined()) << "they share the elements";
   fill(model.bias.value(), 2);  // the arena is one storage: whatever changes in it, all copies are in doubt
-  EXPECT_FALSE(model.bias.rounded().defined());
+  EXPECT_FALSE(model.bias.bf16_copy().defined());
   const Tensor x = zeros({1, 8}, DType::bf16);
   EXPECT_EQ(cast_data(for_input(model.bias, x), DType::f32).to_vector<float>(), std::vector<float>(8, 2));
   Parameter alone(ones({2}));
-  alone.set_rounded(ones({2}, DType::bf16));
+  alone.set_bf16_copy(ones({2}, DType::bf16));
   alone.value() = Tensor();
-  EXPECT_FALSE(alone.rounded().defined());
+  EXPECT_FALSE(alone.bf16_copy().defined());
 }
 
 TEST(RoundedWeights, NeedF32) {
   Parameter weight(zeros({2}, DType::f64));
   AdamW optimizer({{.parameters = {{"weight", &weight}}}}, {});
-  EXPECT_THROW(optimizer.keep_rounded(), Error);
+  EXPECT_THROW(optimizer.keep_bf16_copy(), Error);
 }
 
 // ---- Whole runs ----
