@@ -1,13 +1,15 @@
-// Attention (Vaswani et al., "Attention is all you need", 2017, section 3.2.1), for every head of every sample:
+// Attention (Vaswani et al., "Attention is all you need", 2017, section 3.2.1), for every head of
+// every sample:
 //
 //   s = scale q k^T + bias    (N, M) scores, from q (N, D), k (M, D) and bias (N, M)
 //   p = softmax(s)            (N, M), over the keys
 //   y = p v                   (N, D), with v (M, D)
 //
-// Where to read on: ops/attention_reference.h is forward and backward as plain loops, to be stepped through in a
-// debugger. ops/attention_cpu.h has the same with blocks of rows and fast products. ops/attention_cuda.h has it in tiles
-// with the online softmax, for every dtype; ops/attention_mma.h runs it on tensor cores in bf16.
-// benchmarks/ladders/attention.cu grows the CUDA kernel from naive to fast, one idea at a time.
+// Where to read on: ops/attention_reference.h is forward and backward as plain loops, to be stepped
+// through in a debugger. ops/attention_cpu.h has the same with blocks of rows and fast products.
+// ops/attention_cuda.h has it in tiles with the online softmax, for every dtype;
+// ops/attention_mma.h runs it on tensor cores in bf16. benchmarks/ladders/attention.cu grows the
+// CUDA kernel from naive to fast, one idea at a time.
 #include <algorithm>
 #include <cmath>
 
@@ -20,39 +22,41 @@
 
 namespace vitrine {
 
-// ---- The definition: the formula in primitive ops, whose gradient can be differentiated again ----
+// ---- The definition, in primitive ops, whose gradient can be differentiated again ----
 
 Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias, double scale) {
-  Tensor scores = mul(matmul(q, transpose(k)), scale);
+  Tensor scores = mul(matmul(q, transpose(k)), scale);  // (B, H, N, M)
   const std::int64_t B = q.size(0), H = q.size(1), N = q.size(2), M = k.size(2);
   const std::int64_t G = bias && bias->dim() == 4 ? bias->size(0) : 1;
-  if (G > 1 && G < B) {
+  if (G > 1 && G < B) {  // sample b takes bias b mod G
     scores = reshape(add(reshape(scores, {B / G, G, H, N, M}), *bias), {B, H, N, M});
   } else if (bias) {
     scores = add(scores, *bias);
   }
-  return matmul(softmax(scores), v);
+  return matmul(softmax(scores), v);  // (B, H, N, D)
 }
 
-// ---- The gradient, from dy (N, D) ----
+// ---- The gradient, given dy (N, D) ----
 //
-//   dv = p^T dy                      y = p v is linear in v ...
-//   dp = dy v^T                      ... and in p
-//   ds = p (dp - rowsum(dp p))       softmax: dp_j/ds_i = p_j (1[i = j] - p_i), row by row
-//   dq = scale ds k                  s is linear in q, ...
-//   dk = scale ds^T q                ... in k ...
-//   dbias = ds                       ... and in bias; summed over the dimensions in which it is broadcast
+//   dv = p^T dy                  y = p v is linear in v ...
+//   dp = dy v^T                  ... and in p
+//   ds = p (dp - rowsum(dp p))   p = softmax(s): the derivative of p_j by s_i is p_j ([i = j] - p_i)
+//   dq = scale ds k              s is linear in q ...
+//   dk = scale ds^T q            ... in k ...
+//   dbias = ds                   ... and in bias; summed over its broadcast dimensions
 //
-// Why nothing of size (N, M) has to be kept: rowsum(dp p) = rowsum((dy v^T) p) = rowsum(dy (p v)) = rowsum(dy y), a
-// number per row (FlashAttention-2's delta) that y and dy give without dp. And p = e^(s - logsumexp(s)) can be computed
-// again from q and k, a block of rows at a time. So forward saves y and the logsumexp (B, H, N) beside its inputs (Dao
-// et al., "FlashAttention", 2022). A row that is fully masked has logsumexp = -infinity; its p, y and ds are 0.
+// Why no (N, M) matrix is kept: rowsum(dp p) = rowsum((dy v^T) p) = rowsum(dy (p v)) = rowsum(dy y).
+// y and dy give this sum (delta in FlashAttention-2) without dp, so ds can be computed in blocks. Each
+// block also computes its part of p = e^(s - logsumexp(s)) again, from q and k. So forward saves y and
+// the logsumexp of each row of s, (B, H, N), beside its inputs (Dao et al., "FlashAttention", 2022).
+// A fully masked row has logsumexp = -infinity, and its p, y and ds are 0.
 
 // ---- The fast code: which kernel, for which operands ----
 
 namespace {
 
-/// The tensors of one call. q (B, H, N, D), k and v (B, H, M, D), bias (G, H, N, M) broadcast or undefined; G divides B.
+/// The tensors of one call. q (B, H, N, D), k and v (B, H, M, D), bias (G, H, N, M) broadcast or
+/// undefined; G divides B.
 struct Operands {
   Tensor q, k, v, bias;
   double scale = 1;
@@ -142,8 +146,8 @@ Tensor forward_into(const Operands& given, Tensor y) {
   return logsumexp;
 }
 
-/// Fills gradients.q, .k and .v, the caller's views, shaped like the operands. Where gradients.bias is defined, adds dbias
-/// to it as partial sums (see bias_partials).
+/// Fills gradients.q, .k and .v, the caller's views, shaped like the operands. Where gradients.bias
+/// is defined, adds dbias to it as partial sums (see bias_partials).
 void backward_into(const Operands& given, const Tensor& y, const Tensor& logsumexp, const Tensor& dy,
                    Operands& gradients) {
   const Operands x = prepare(given);
@@ -160,14 +164,16 @@ void backward_into(const Operands& given, const Tensor& y, const Tensor& logsume
   });
 }
 
-/// What backward needs of one call of forward. The operands are views of the op's inputs, y one of its output.
+/// What backward needs of one call of forward. The operands are views of the op's inputs, y one of
+/// its output.
 struct SavedCall {
   Saved q, k, v, bias, y;
   Tensor logsumexp;  // (B, H, N)
   Shape bias_shape;  // as given
   double scale;
 
-  /// Fills gradients.q, .k and .v. Returns dbias where there is a bias and `wants_bias`, else an undefined tensor.
+  /// Fills gradients.q, .k and .v. Returns dbias where there is a bias and `wants_bias`, else an
+  /// undefined tensor.
   Tensor backward(const Tensor& dy, Operands gradients, bool wants_bias) const {
     const Operands x{*q, *k, *v, *bias, scale};
     if (!x.bias.defined() || !wants_bias) {
@@ -224,7 +230,8 @@ Operands checked_operands(const char* op, const Tensor& q, const Tensor& k, cons
   return x;
 }
 
-/// Whether bf16 has to be computed in f32, because the processor has no instructions for products of bf16.
+/// Whether bf16 has to be computed in f32, because the processor has no instructions for products
+/// of bf16.
 bool needs_f32_fallback(const Tensor& x) {
   return x.dtype() == DType::bf16 && x.device().is_cpu() && !has_bf16_products();
 }

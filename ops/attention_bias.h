@@ -1,6 +1,7 @@
-// The additive bias of attention and its gradient. A bias may be broadcast over samples, heads, queries or keys, so its
-// gradient is a sum of score gradients over those dimensions. The kernels compute it as partial sums, each over a slice
-// of the batch, which are added up at the end, in an order that depends on the sizes alone.
+// The additive bias of attention and its gradient. A bias may be broadcast over samples, heads,
+// queries or keys, so its gradient is a sum of score gradients over those dimensions. The kernels
+// compute it as partial sums, each over a slice of the batch, which are added up at the end, in an
+// order that depends on the sizes alone.
 #pragma once
 
 #include <algorithm>
@@ -41,8 +42,9 @@ Bias<T> bias_of(const Tensor& bias, const Strides& strides, std::int64_t groups)
 
 // ---- Partial sums of the gradient ----
 
-/// Zeros (parts, G, 1 or H, 1 or N, 1 or M) for a bias of shape `bias_shape`: one part for each sample that shares a bias,
-/// but no more parts than give the CPU 16 tasks, and CUDA 256 blocks per head.
+/// Zeros (parts, G, 1 or H, 1 or N, 1 or M) for a bias of shape `bias_shape`: one part for each
+/// sample that shares a bias, but no more parts than give the CPU 16 tasks, and CUDA 256 blocks per
+/// head.
 inline Tensor bias_partials(const Shape& bias_shape, std::int64_t B, DType dtype, Device device) {
   Shape shape = bias_shape;
   while (shape.size() < 4) shape.insert(0, 1);
@@ -52,7 +54,8 @@ inline Tensor bias_partials(const Shape& bias_shape, std::int64_t B, DType dtype
   return zeros(shape, dtype, device);
 }
 
-/// The partial sums as the kernels add to them: with stride 0 in the dimensions in which the bias is broadcast.
+/// The partial sums as the kernels add to them: with stride 0 in the dimensions in which the bias
+/// is broadcast.
 template <class C>
 BiasPartials<C> partials_of(const Tensor& partials) {
   Strides strides = Dims::filled(4, 0);

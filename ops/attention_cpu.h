@@ -1,5 +1,5 @@
-// Attention on the CPU: one task per (batch, head), scores for a block of query rows at a time, none kept. The same
-// formulas as ops/attention_reference.h, without its (N, M) matrices.
+// Attention on the CPU: one task per (batch, head), scores for a block of query rows at a time,
+// none kept. The same formulas as ops/attention_reference.h, without its (N, M) matrices.
 #pragma once
 
 #include "ops/attention_cpu_bf16.h"
@@ -74,8 +74,8 @@ void forward(const AttentionInputs<T>& in, const Heads<T>& y, Compute<T>* logsum
   });
 }
 
-/// Gradients of all heads. Each partial sum of dbias has a task of its own, so the order of additions does not depend
-/// on the number of threads.
+/// Gradients of all heads. Each partial sum of dbias has a task of its own, so the order of
+/// additions does not depend on the number of threads.
 template <class T>
 void backward(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, const AttentionGradients<T>& out) {
   if (!out.dbias.data) {

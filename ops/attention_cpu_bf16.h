@@ -1,6 +1,7 @@
-// Attention on the CPU for bf16: products by the processor's instructions for bf16, everything between them in f32, as
-// on a GPU. Probabilities and the gradients of scores are rounded to bf16 to be multiplied, and the sums of products
-// stay in f32. The general version is in ops/attention_cpu.h.
+// Attention on the CPU for bf16: products by the processor's instructions for bf16, everything
+// between them in f32, as on a GPU. Probabilities and the gradients of scores are rounded to bf16
+// to be multiplied, and the sums of products stay in f32. The general version is in
+// ops/attention_cpu.h.
 #pragma once
 
 #include "ops/attention_rows.h"

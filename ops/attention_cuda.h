@@ -1,11 +1,13 @@
-// Attention on CUDA, the clear version: every dtype and layout, heads of up to D = 256. The fast version for bf16 is
-// ops/attention_mma.h; benchmarks/ladders/attention.cu leads from a naive kernel to both.
+// Attention on CUDA, the clear version: every dtype and layout, heads of up to D = 256. The fast
+// version for bf16 is ops/attention_mma.h; benchmarks/ladders/attention.cu leads from a naive
+// kernel to both.
 //
-// Scores exist one tile at a time, a few queries by as many keys, in registers and shared memory. Forward reads the
-// keys tile by tile and keeps for each query the largest score so far (row_max), the sum of e^(score - row_max)
-// (row_sum) and the sum of e^(score - row_max) v; when a larger score comes along, both sums are scaled down to it
-// ("online softmax": Milakov and Gimelshein 2018, Dao et al. 2022). Backward computes the scores again: one kernel for
-// dq, whose blocks own queries, one for dk and dv, whose blocks own keys, one for dbias. Each sum is added up by one
+// Scores exist one tile at a time, a few queries by as many keys, in registers and shared memory.
+// Forward reads the keys tile by tile and keeps for each query the largest score so far (row_max),
+// the sum of e^(score - row_max) (row_sum) and the sum of e^(score - row_max) v; when a larger
+// score comes along, both sums are scaled down to it ("online softmax": Milakov and Gimelshein
+// 2018, Dao et al. 2022). Backward computes the scores again: one kernel for dq, whose blocks own
+// queries, one for dk and dv, whose blocks own keys, one for dbias. Each sum is added up by one
 // block, in order, so no result depends on the scheduler.
 #pragma once
 
@@ -20,13 +22,13 @@
 #if VT_CUDA
 namespace vitrine::attention_cuda {
 
-/// A block is side x side threads. Of every tile, thread (x, y) computes the entries in rows y, y + side, y + 2 side,
-/// ... and columns x, x + side, ...: the threads of one row are half a warp.
+/// A block is side x side threads. Of every tile, thread (x, y) computes the entries in rows y, y +
+/// side, y + 2 side, ... and columns x, x + side, ...: the threads of one row are half a warp.
 inline constexpr int side = 16;
 
-/// Sizes of the tiles for the compute type C and heads of D <= width. Two tiles of (rows, width) and two of (rows, rows)
-/// are in shared memory. Their rows are padded by one element, so that 16 threads that read down a column read 16
-/// different banks.
+/// Sizes of the tiles for the compute type C and heads of D <= width. Two tiles of (rows, width)
+/// and two of (rows, rows) are in shared memory. Their rows are padded by one element, so that 16
+/// threads that read down a column read 16 different banks.
 template <class C, int width>
 struct Tiles {
   static constexpr int rows = sizeof(C) * width > 1024 ? 16 : 32;  // at most 84 KiB: every GPU since sm_80 has that
@@ -65,7 +67,8 @@ __device__ void for_own(unsigned first, const Body& body) {
   for (int i = 0; i < count; ++i) body(i, static_cast<int>(first) + side * i);
 }
 
-/// sums(row, column) += a(row, k) b(k, column) for all k below depth, for the entries of this thread.
+/// sums(row, column) += a(row, k) b(k, column) for all k below depth, for the entries of this
+/// thread.
 template <int rows, int columns, class C, class A, class B>
 __device__ void multiply_add(C (&sums)[rows][columns], int depth, const A& a, const B& b) {
   for (int k = 0; k < depth; ++k) {
@@ -87,15 +90,16 @@ __device__ C reduce_over_row(C value, const Combine& combine) {
   return value;
 }
 
-/// The tile of rows that a block computes, from row `first` of head h of sample b on. Blocks are numbered by sample, then
-/// head, then tile.
+/// The tile of rows that a block computes, from row `first` of head h of sample b on. Blocks are
+/// numbered by sample, then head, then tile.
 struct BlockTile {
   std::int64_t b, h, first;
   __device__ BlockTile(std::int64_t H, std::int64_t tiles, int rows)
       : b(blockIdx.x / (tiles * H)), h(blockIdx.x / tiles % H), first(blockIdx.x % tiles * rows) {}
 };
 
-/// scores = scale q k^T + bias for this thread's entries of a tile; -infinity for keys beyond the last.
+/// scores = scale q k^T + bias for this thread's entries of a tile; -infinity for keys beyond the
+/// last.
 template <class L, class T, class C>
 __device__ void tile_scores(const L& tiles, const AttentionInputs<T>& in, std::int64_t b, std::int64_t h,
                             std::int64_t query, std::int64_t key, C (&scores)[L::own_rows][L::own_rows]) {
@@ -179,7 +183,8 @@ __global__ void delta_kernel(AttentionInputs<T> in, AttentionSaved<T> saved, C* 
   });
 }
 
-/// tiles.p and tiles.ds for the queries and keys from `query` and `key` on; leaves dy in tiles.left, v in tiles.right.
+/// tiles.p and tiles.ds for the queries and keys from `query` and `key` on; leaves dy in
+/// tiles.left, v in tiles.right.
 template <class L, class T, class C>
 __device__ void tile_gradients(const L& tiles, const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
                                const C* delta, std::int64_t b, std::int64_t h, std::int64_t query, std::int64_t key) {
@@ -270,9 +275,10 @@ struct Range {
   std::int64_t begin, end;
 };
 
-/// The indices of a dimension of size `extent` that a block of the dbias kernel adds up: all of them where the bias is
-/// broadcast, else the `step` of them that its number says. `block` is divided by the number of such ranges, which leaves
-/// the number of the block in the remaining dimensions.
+/// The indices of a dimension of size `extent` that a block of the dbias kernel adds up: all of
+/// them where the bias is broadcast, else the `step` of them that its number says. `block` is
+/// divided by the number of such ranges, which leaves the number of the block in the remaining
+/// dimensions.
 __device__ inline Range take_range(std::int64_t& block, bool is_broadcast, std::int64_t extent, std::int64_t step) {
   if (is_broadcast) return {0, extent};
   const std::int64_t count = (extent + step - 1) / step, first = block % count * step;
@@ -280,8 +286,9 @@ __device__ inline Range take_range(std::int64_t& block, bool is_broadcast, std::
   return {first, first + step < extent ? first + step : extent};
 }
 
-/// The bias's gradient: ds, added up over the dimensions in which the bias is broadcast (stride 0 in dbias), in one
-/// partial sum for each slice of the batch. One block per tile of each partial sum.
+/// The bias's gradient: ds, added up over the dimensions in which the bias is broadcast (stride 0
+/// in dbias), in one partial sum for each slice of the batch. One block per tile of each partial
+/// sum.
 template <class T, int width, class C = Compute<T>>
 __global__ void attention_dbias_kernel(AttentionInputs<T> in, AttentionSaved<T> saved, const C* delta,
                                        BiasPartials<C> dbias) {
@@ -312,7 +319,8 @@ __global__ void attention_dbias_kernel(AttentionInputs<T> in, AttentionSaved<T> 
     for_own<L::own_rows>(threadIdx.x, [&](int j, int column) { tiles.p[row * L::score_stride + column] = sums[i][j]; });
   });
   block_barrier();
-  // Where the bias is broadcast over queries or keys, the rows or columns of the tile are added up too.
+  // Where the bias is broadcast over queries or keys, the rows or columns of the tile are added up
+  // too.
   const int rows_of_cell = dbias.row == 0 ? L::rows : 1, columns_of_cell = dbias.column == 0 ? L::rows : 1;
   const int cell_rows = L::rows / rows_of_cell, cell_columns = L::rows / columns_of_cell;
   C* to = dbias.part(slice.part).at(slice.group, heads.begin, queries.begin) + keys.begin * dbias.column;

@@ -1,5 +1,5 @@
-// The parts of the attention kernels on tensor cores: rows in shared memory and in registers, their products, and which
-// warp computes which rows. The kernels are in ops/attention_mma.h.
+// The parts of the attention kernels on tensor cores: rows in shared memory and in registers, their
+// products, and which warp computes which rows. The kernels are in ops/attention_mma.h.
 #pragma once
 
 #include <algorithm>
@@ -22,20 +22,20 @@ inline constexpr int block_rows = 64, tiles_per_block = block_rows / tile_rows;
 inline constexpr int resident_rows = 256;  // 88 KiB for two matrices with D = 80, which all GPUs since sm_80 have
 inline constexpr int most_warps = 4;
 
-/// Number of blocks that should fit in the registers of a multiprocessor, with 168 or 255 registers per thread: one block
-/// loads while others compute.
+/// Number of blocks that should fit in the registers of a multiprocessor, with 168 or 255 registers
+/// per thread: one block loads while others compute.
 template <int D, bool has_bias>
 inline constexpr int blocks_at_once = D + 16 * has_bias <= 64 ? 3 : 2;
 
-/// Elements from one row in shared memory to the next. (D + 8) * 2 bytes are an odd number of 16-byte units, so that the
-/// eight rows that ldmatrix reads at once lie in different banks.
+/// Elements from one row in shared memory to the next. (D + 8) * 2 bytes are an odd number of
+/// 16-byte units, so that the eight rows that ldmatrix reads at once lie in different banks.
 template <int D>
 inline constexpr int stride = D + 8;
 
 constexpr int round_up(int x, int unit) { return (x + unit - 1) / unit * unit; }
 
-// The position of a lane in a fragment, under the PTX manual's names: groupID is its row, threadID_in_group its pair of
-// columns.
+// The position of a lane in a fragment, under the PTX manual's names: groupID is its row,
+// threadID_in_group its pair of columns.
 __device__ inline int group_id() { return static_cast<int>(threadIdx.x) % 32 / 4; }
 __device__ inline int thread_in_group() { return static_cast<int>(threadIdx.x) % 4; }
 
@@ -54,8 +54,9 @@ __host__ __device__ constexpr std::size_t shared_bytes(int length) {
   return sizeof(bfloat16) * 2 * static_cast<std::size_t>(rows * stride<D>);
 }
 
-/// Two matrices (length, D), k and v or q and dy, in blocks of 64 rows. Rows up to a multiple of 16 are filled with
-/// zeros. Matrices of more than resident_rows rows have memory for two blocks: while one is read, the next is copied.
+/// Two matrices (length, D), k and v or q and dy, in blocks of 64 rows. Rows up to a multiple of 16
+/// are filled with zeros. Matrices of more than resident_rows rows have memory for two blocks:
+/// while one is read, the next is copied.
 template <int D>
 struct RowPair {
   Rows first, second;
@@ -158,7 +159,8 @@ __device__ void load_left(FragmentA (&to)[D / 16], const Rows& x, int first, int
   }
 }
 
-/// Rows first to first + 15 of `to` = c, the upper eight times scale[0], the lower eight times scale[1].
+/// Rows first to first + 15 of `to` = c, the upper eight times scale[0], the lower eight times
+/// scale[1].
 template <int D>
 __device__ void store_rows(bfloat16* to, std::int64_t row_stride, int first, int length, const FragmentC (&c)[D / 8],
                            const float (&scale)[2]) {
@@ -180,8 +182,8 @@ __device__ inline FragmentA as_left(const FragmentC (&c)[2]) {
            pack_bf16(c[1].x[2], c[1].x[3])}};
 }
 
-/// Calls body(j, i, row, column) for the entries c[j].x[i] that this lane has of a (16, 16) matrix; i / 2 tells its two
-/// rows apart.
+/// Calls body(j, i, row, column) for the entries c[j].x[i] that this lane has of a (16, 16) matrix;
+/// i / 2 tells its two rows apart.
 template <class Body>
 __device__ void for_entries(const Body& body) {
 #pragma unroll
@@ -198,8 +200,8 @@ __device__ float reduce_over_row(float value, const Combine& combine) {
   return combine(value, shuffle_xor(value, 2));
 }
 
-/// Turns the product of rows n of q and m of k into their score, in units of log2; -infinity beyond the last key.
-/// e^(s - l) = 2^(s log2 e - l log2 e), and 2^x is one instruction.
+/// Turns the product of rows n of q and m of k into their score, in units of log2; -infinity beyond
+/// the last key. e^(s - l) = 2^(s log2 e - l log2 e), and 2^x is one instruction.
 template <bool has_bias>
 struct Scores {
   int N, M;
@@ -224,12 +226,12 @@ struct Scores {
 
 // ---- Which warp computes which rows ----
 
-/// How the tiles of 16 rows of one head are divided among `blocks` blocks of `warps` warps, each of which computes
-/// `rounds` tiles one after the other.
+/// How the tiles of 16 rows of one head are divided among `blocks` blocks of `warps` warps, each of
+/// which computes `rounds` tiles one after the other.
 struct Schedule {
   int blocks, warps, rounds;
-  /// For `length` rows that the warps own (queries or keys), and `other` rows that pass through shared memory. The latter
-  /// must be loaded again for every round unless all are resident.
+  /// For `length` rows that the warps own (queries or keys), and `other` rows that pass through
+  /// shared memory. The latter must be loaded again for every round unless all are resident.
   Schedule(std::int64_t length, std::int64_t other) {
     const int tiles = static_cast<int>((length + tile_rows - 1) / tile_rows);
     const auto divide = [](int count, int among) { return (count + among - 1) / among; };
@@ -239,7 +241,8 @@ struct Schedule {
   }
 };
 
-/// The tiles that this warp computes: of head h, for every sample of a slice of the batch (mostly one sample).
+/// The tiles that this warp computes: of head h, for every sample of a slice of the batch (mostly
+/// one sample).
 struct WarpTiles {
   std::int64_t slice, h;
   int first_tile;

@@ -1,11 +1,13 @@
-// Attention on tensor cores: bf16, head dimension 32, 64 or 80. ops/attention_cuda.h has the idea in its clear form.
+// Attention on tensor cores: bf16, head dimension 32, 64 or 80. ops/attention_cuda.h has the idea
+// in its clear form.
 //
-// The structure is FlashAttention-2's (Dao 2023). A warp owns 16 rows of the result: queries for y and dq, keys for dk
-// and dv. Its own rows are left operands in registers; the other rows, k and v or q and dy, pass through shared memory,
-// where all warps of the block read them. Scores and their gradients never leave the registers: the lanes hold the
-// result of one product just where the left operand of the next one wants it (ops/tensor_core.h). Up to 256 of the
-// other rows are loaded once and stay, which suffices for a ViT at 224 pixels and for a window of Swin; more of them
-// come in blocks of 64.
+// The structure is FlashAttention-2's (Dao 2023). A warp owns 16 rows of the result: queries for y
+// and dq, keys for dk and dv. Its own rows are left operands in registers; the other rows, k and v
+// or q and dy, pass through shared memory, where all warps of the block read them. Scores and their
+// gradients never leave the registers: the lanes hold the result of one product just where the left
+// operand of the next one wants it (ops/tensor_core.h). Up to 256 of the other rows are loaded once
+// and stay, which suffices for a ViT at 224 pixels and for a window of Swin; more of them come in
+// blocks of 64.
 #pragma once
 
 #include <type_traits>
@@ -18,15 +20,16 @@ namespace vitrine::attention_mma {
 
 // ---- Forward ----
 
-/// The softmax and the result of a warp's 16 queries over the keys so far. Each lane adds up its own weights in row_sum;
-/// the sums of the four lanes of a row are added at the end.
+/// The softmax and the result of a warp's 16 queries over the keys so far. Each lane adds up its
+/// own weights in row_sum; the sums of the four lanes of a row are added at the end.
 template <int D>
 struct SoftmaxSums {
   // m, l and O of the paper, for the two rows of this lane.
   float row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {};
   FragmentC sums[D / 8] = {};
 
-  /// Adds 64 keys, of which `tiles` tiles of 16 exist: their scores, and their rows of v in shared memory.
+  /// Adds 64 keys, of which `tiles` tiles of 16 exist: their scores, and their rows of v in shared
+  /// memory.
   __device__ void add(FragmentC (&scores)[tiles_per_block][2], int tiles, const bfloat16* values) {
     float base[2], factor[2];
     for (int half = 0; half < 2; ++half) {
@@ -104,8 +107,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
 
 // ---- Backward: p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta), delta = rowsum(dy y) ----
 
-/// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so that p = 0, where the
-/// query does not exist or all of its keys are masked.
+/// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so
+/// that p = 0, where the query does not exist or all of its keys are masked.
 __device__ inline float log2_sumexp(const float* logsumexp, int n, int N) {
   const float sum = n < N ? logsumexp[n] : -INFINITY;
   return sum == -INFINITY ? INFINITY : sum * math::log2_e;
@@ -127,8 +130,9 @@ __device__ void row_deltas(float (&delta)[2], const FragmentA (&y)[D / 16], cons
   for (float& sum : delta) sum = reduce_over_row(sum, [](float a, float b) { return a + b; });
 }
 
-/// dq = scale ds k, and delta (B, H, N) = rowsum(dy y) for dkdv_kernel. Where dbias is wanted, adds the ds of the samples
-/// of a slice to its partial sum: one sample after the other, each entry always by the same lane.
+/// dq = scale ds k, and delta (B, H, N) = rowsum(dy y) for dkdv_kernel. Where dbias is wanted, adds
+/// the ds of the samples of a slice to its partial sum: one sample after the other, each entry
+/// always by the same lane.
 template <int D, bool has_bias>
 __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
     dq_kernel(Inputs in, AttentionSaved<bfloat16> saved, float* delta, Heads<bfloat16> dq, BiasPartials<float> dbias,
@@ -138,8 +142,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
   const int N = static_cast<int>(in.N), M = static_cast<int>(in.M);
   const BatchSlice slice(at.slice, in.B, dbias.groups, dbias.parts);
   float* dbias_rows = has_bias && dbias.data ? dbias.part(slice.part).at(slice.group, h, 0) : nullptr;
-  for (std::int64_t i = slice.begin; i < slice.end; ++i) {
-    const std::int64_t b = slice.sample(i);
+  for (std::int64_t repetition = slice.begin; repetition < slice.end; ++repetition) {
+    const std::int64_t b = slice.sample(repetition);
     const Scores<has_bias> score(in, b, h);
     const float* logsumexp = saved.logsumexp + (b * in.H + h) * N;
     const RowPair<D> keys{{in.k.at(b, h), in.k.row}, {in.v.at(b, h), in.v.row}, M};
@@ -231,7 +235,8 @@ bool is_aligned(const Heads<T>& x) {
   return reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && x.batch % 8 == 0 && x.head % 8 == 0 && x.row % 8 == 0;
 }
 
-/// Whether these kernels can take a call with these operands and `others`; if not, those of ops/attention_cuda.h can.
+/// Whether these kernels can take a call with these operands and `others`; if not, those of
+/// ops/attention_cuda.h can.
 template <class... Others>
 bool accepts(const Inputs& in, const Others&... others) {
   constexpr std::int64_t most = 1 << 30;  // offsets within a head are 32-bit integers
@@ -277,7 +282,8 @@ inline void forward(const Inputs& in, Heads<bfloat16> y, float* logsumexp) {
 /// `delta` (B, H, N) is scratch memory.
 inline void backward(const Inputs& in, const AttentionSaved<bfloat16>& saved, const AttentionGradients<bfloat16>& out,
                      float* delta) {
-  // dq_kernel can add up dbias over the batch alone. Sums over heads, queries or keys are left to the clear version.
+  // dq_kernel can add up dbias over the batch alone. Sums over heads, queries or keys are left to
+  // the clear version.
   const bool is_here = out.dbias.data && out.dbias.head != 0 && out.dbias.row != 0 && out.dbias.column != 0;
   BiasPartials<float> dbias;
   dbias.groups = in.B;  // without dbias, every sample is a slice of its own

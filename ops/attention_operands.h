@@ -1,5 +1,5 @@
-// What the kernels of attention take, on both devices: strided views of the operands, of what forward saved and of the
-// gradients.
+// What the kernels of attention take, on both devices: strided views of the operands, of what
+// forward saved and of the gradients.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ struct Heads {
   }
 };
 
-/// The additive bias, (G, H, N, M) with stride 0 where it is broadcast. Sample b of the batch takes matrix b mod G: G is
-/// 1 for one bias for all samples, B for one per sample, and the number of windows in an image where windows are the
-/// samples.
+/// The additive bias, (G, H, N, M) with stride 0 where it is broadcast. Sample b of the batch takes
+/// matrix b mod G: G is 1 for one bias for all samples, B for one per sample, and the number of
+/// windows in an image where windows are the samples.
 template <class T>
 struct Bias {
   T* data = nullptr;
@@ -33,9 +33,10 @@ struct Bias {
   }
 };
 
-/// The gradient of the bias as `parts` partial sums, `part_size` elements apart, each shaped like the bias. The samples
-/// b = g, g + G, ... that share matrix g are cut into `parts` slices, and each slice has a partial sum of its own, so
-/// that several threads or blocks can add up one bias without waiting for each other.
+/// The gradient of the bias as `parts` partial sums, `part_size` elements apart, each shaped like
+/// the bias. The samples b = g, g + G, ... that share matrix g are cut into `parts` slices, and
+/// each slice has a partial sum of its own, so that several threads or blocks can add up one bias
+/// without waiting for each other.
 template <class T>
 struct BiasPartials : Bias<T> {
   std::int64_t parts = 1, part_size = 0;
@@ -47,10 +48,12 @@ struct BiasPartials : Bias<T> {
   }
 };
 
-/// The samples b = group + i G, i from `begin` to `end`, whose score gradients one partial sum adds up.
+/// The samples b = group + i G, i from `begin` to `end`, whose score gradients one partial sum adds
+/// up.
 struct BatchSlice {
   std::int64_t group, part, begin, end, groups;
-  /// Slices are numbered group by group within each part: `index` runs from 0 to group_count x part_count.
+  /// Slices are numbered group by group within each part: `index` runs from 0 to group_count x
+  /// part_count.
   VT_HD BatchSlice(std::int64_t index, std::int64_t B, std::int64_t group_count, std::int64_t part_count)
       : group(index % group_count),
         part(index / group_count),

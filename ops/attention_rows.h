@@ -1,7 +1,9 @@
-// Attention on the CPU, one block of query rows at a time: the products, and what happens to rows of scores between
-// them: scale, bias, softmax and their gradients. Scores are never kept for more than one block.
+// Attention on the CPU, one block of query rows at a time: the products, and what happens to rows
+// of scores between them: scale, bias, softmax and their gradients. Scores are never kept for more
+// than one block.
 //
-// Rows of scores are padded to whole vectors, (rows, padded M), so that the loops over a row need no remainder.
+// Rows of scores are padded to whole vectors, (rows, padded M), so that the loops over a row need
+// no remainder.
 #pragma once
 
 #include <algorithm>
@@ -43,7 +45,8 @@ T* scratch(std::vector<T>& memory, std::int64_t count) {
 
 // ---- Products ----
 
-/// rows x columns, row by row with `leading` elements between rows, or the transpose of a matrix stored so.
+/// rows x columns, row by row with `leading` elements between rows, or the transpose of a matrix
+/// stored so.
 template <class T>
 struct Matrix {
   T* data;
@@ -54,7 +57,8 @@ struct Matrix {
   operator Matrix<const T>() const { return {data, rows, columns, leading, is_transposed}; }
 };
 
-/// The rows of a block as (rows, D), for q, y and their gradients; all M rows of a head, for k, v and theirs.
+/// The rows of a block as (rows, D), for q, y and their gradients; all M rows of a head, for k, v
+/// and theirs.
 template <class T>
 Matrix<T> rows_of(const Heads<T>& x, const RowBlock& block, std::int64_t D) {
   return {x.at(block.b, block.h, block.first), block.rows, D, x.row};
@@ -64,8 +68,9 @@ Matrix<T> head_of(const Heads<T>& x, std::int64_t b, std::int64_t h, std::int64_
   return {x.at(b, h), M, D, x.row};
 }
 
-/// c = a b, or c += a b where `add`. The sizes are those of b and c: a may be padded beyond them. Only a may be
-/// transposed, in bf16 also b. Products of bf16 are added up in f32, and c is then f32 or bf16.
+/// c = a b, or c += a b where `add`. The sizes are those of b and c: a may be padded beyond them.
+/// Only a may be transposed, in bf16 also b. Products of bf16 are added up in f32, and c is then
+/// f32 or bf16.
 template <class A, class B, class C>
 void multiply(const Matrix<A>& a, const Matrix<B>& b, const Matrix<C>& c, bool add = false) {
   using T = std::remove_const_t<A>;
@@ -113,7 +118,8 @@ T reduce_row(const T* x, std::int64_t width, const Combine& combine) {
   return result[0];
 }
 
-/// row = softmax(row); returns its logsumexp. A row of -infinity becomes 0 and returns -infinity; NaN spreads.
+/// row = softmax(row); returns its logsumexp. A row of -infinity becomes 0 and returns -infinity;
+/// NaN spreads.
 template <class T>
 T softmax_in_place(T* row, std::int64_t width) {
   constexpr T infinity = std::numeric_limits<T>::infinity();
