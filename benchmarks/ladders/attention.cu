@@ -1,5 +1,7 @@
-// Attention forward, rung by rung. Each head takes 2 N^2 D multiplications and as many additions, on 4 N D numbers: far
-// more arithmetic than bytes. What decides is whether the arithmetic can be fed, and which units do it.
+// Attention forward, rung by rung. Each head takes 2 N^2 D multiplications and as many additions,
+// on 4 N D elements: far more arithmetic than bytes. What decides is whether the arithmetic can be
+// fed, and which units do it. The same on the CPU: ops/attention/reference.h as plain loops, with
+// the gradient; the op: ops/attention/attention.cu.
 #include "benchmarks/ladders/attention.h"
 
 #include <cmath>
@@ -16,8 +18,9 @@ namespace vitrine::ladders {
 #if VT_CUDA
 namespace {
 
-/// q, k, v and y are (heads, N, D), D = head_size. Scores are kept in units of log2: `scale` has the factor log2(e),
-/// and the weight of a score is 2^(score - largest), for which the GPU has an instruction.
+/// q, k, v and y are (heads, N, D), D = head_size. Scores are kept in units of log2: `scale` has
+/// the factor log2(e), and the weight of a score is 2^(score - row_max), for which the GPU has an
+/// instruction.
 struct Forward {
   const bfloat16 *q, *k, *v;
   bfloat16* y;
@@ -44,10 +47,10 @@ struct Larger {
 
 // ---- Rung 1: three kernels, with the scores in memory ----
 //
-// The formula as it stands: scores = q k^T, softmax of each row, y = weights v. Between the kernels the (N, N) scores
-// of each head lie in memory: 4 N^2 bytes written, read and written by the softmax, and read again. At N = 197 that is
-// 6 times the bytes of q, k, v and y together, and it grows with the square of N. Every product fetches both of its
-// factors.
+// The formula as it stands: scores = q k^T, softmax of each row, y = weights v. Between the kernels
+// the (N, N) scores of each head lie in memory: 4 N^2 bytes written, read and written by the
+// softmax, and read again. At N = 197 that is 6 times the bytes of q, k, v and y together, and it
+// grows with the square of N. Every product fetches both of its factors.
 
 /// scores (heads, N, N), one thread each.
 __global__ void scores_in_memory(Forward f, float* scores) {
@@ -60,11 +63,11 @@ __global__ void scores_in_memory(Forward f, float* scores) {
 /// Every row of scores becomes its weights, by one warp each.
 __global__ void softmax_in_memory(float* scores, std::int64_t rows, int N) {
   for_each_row_of_grid(rows, [&](std::int64_t row) {
-    float *x = scores + row * N, largest = -INFINITY;
-    for (int i = static_cast<int>(threadIdx.x); i < N; i += warp_threads) largest = fmaxf(largest, x[i]);
-    largest = warp_reduce(largest, Larger());
-    const float total = warp_sum<float>(N, [&](std::int64_t i) { return exp2_approx(x[i] - largest); });
-    warp_for(N, [&](std::int64_t i) { x[i] = exp2_approx(x[i] - largest) / total; });
+    float *x = scores + row * N, row_max = -INFINITY;
+    for (int i = static_cast<int>(threadIdx.x); i < N; i += warp_threads) row_max = fmaxf(row_max, x[i]);
+    row_max = warp_reduce(row_max, Larger());
+    const float row_sum = warp_sum<float>(N, [&](std::int64_t i) { return exp2_approx(x[i] - row_max); });
+    warp_for(N, [&](std::int64_t i) { x[i] = exp2_approx(x[i] - row_max) / row_sum; });
   });
 }
 
@@ -81,48 +84,50 @@ __global__ void weighted_sums(Forward f, const float* weights) {
 
 // ---- Rung 2: the scores of one query in shared memory ----
 //
-// One warp does all of a query's work in one kernel. Its N scores are written and read in shared memory, on the chip,
-// and no (N, N) matrix exists any more. What remains: every query reads K and V of its whole head, 4 N D bytes. The
-// caches have most of it, but every number that they send serves a single multiplication.
+// One warp does all of a query's work in one kernel. Its N scores are written and read in shared
+// memory, on the chip, and no (N, N) matrix exists any more. What remains: every query reads K and
+// V of its whole head, 4 N D bytes. The caches have most of it, but every element that they send
+// serves a single multiplication.
 
 __global__ void scores_in_shared_memory(Forward f) {
   float* weights = dynamic_shared<float>();  // (N)
   const std::int64_t query = blockIdx.x, first_key = query / f.N * f.N;
   const int lane = static_cast<int>(threadIdx.x);
-  float largest = -INFINITY, total = 0;
+  float row_max = -INFINITY, row_sum = 0;
   for (int key = lane; key < f.N; key += warp_threads) {
     weights[key] = f.scale * dot(f.q + query * head_size, f.k + (first_key + key) * head_size);
-    largest = fmaxf(largest, weights[key]);
+    row_max = fmaxf(row_max, weights[key]);
   }
-  largest = warp_reduce(largest, Larger());
+  row_max = warp_reduce(row_max, Larger());
   for (int key = lane; key < f.N; key += warp_threads) {
-    weights[key] = exp2_approx(weights[key] - largest);
-    total += weights[key];
+    weights[key] = exp2_approx(weights[key] - row_max);
+    row_sum += weights[key];
   }
-  total = warp_reduce(total, Add());
+  row_sum = warp_reduce(row_sum, Add());
   block_barrier();  // all weights are there; the shuffles above wait for lanes, but not for what they have written
   for (int d = lane; d < head_size; d += warp_threads) {
     float sum = 0;
     for (int key = 0; key < f.N; ++key) sum += weights[key] * value_of(f.v[(first_key + key) * head_size + d]);
-    f.y[query * head_size + d] = static_cast<bfloat16>(sum / total);
+    f.y[query * head_size + d] = static_cast<bfloat16>(sum / row_sum);
   }
 }
 
 // ---- Rung 3: tiles of keys, online softmax ----
 //
-// The idea of FlashAttention (Dao et al. 2022), in its simplest form: a thread owns a query, 64 of them are a block.
-// Keys and values pass through shared memory in tiles of 16, fetched once for 64 queries instead of once for each. The
-// thread keeps q, the sums of y, the largest score so far and the total of the weights in registers; when a tile brings
-// a larger score, sums and total are scaled down to it. So no score outlives its tile, and N may be anything. All
-// threads of a warp read the same number of the tile at the same time, which shared memory hands to all of them at
-// once, four numbers per load: one load for four multiplications.
+// The idea of FlashAttention (Dao et al. 2022), in its simplest form: a thread owns a query, 64 of
+// them are a block. Keys and values pass through shared memory in tiles of 16, fetched once for 64
+// queries instead of once for each. The thread keeps q, the sums of y, the largest score so far
+// (row_max) and the sum of the weights (row_sum) in registers; when a tile brings a larger score,
+// both sums are scaled down to it. So no score outlives its tile, and N may be anything. All
+// threads of a warp read the same element of the tile at the same time, which shared memory hands
+// to all of them at once, four elements per load: one load for four multiplications.
 
 constexpr int queries_per_block = 64, keys_per_tile = 16, vectors_per_row = head_size / 4;
 
 /// One query, in one thread.
 struct Query {
   float4 q[vectors_per_row], sums[vectors_per_row];
-  float largest = -INFINITY, total = 0;
+  float row_max = -INFINITY, row_sum = 0;
 
   __device__ Query(const Forward& f, std::int64_t row) {
 #pragma unroll
@@ -136,22 +141,22 @@ struct Query {
 
   /// Takes in `count` keys and values from shared memory, at most keys_per_tile.
   __device__ void add(const float4* keys, const float4* values, int count) {
-    float scores[keys_per_tile], now = largest;
+    float scores[keys_per_tile], new_max = row_max;
 #pragma unroll
     for (int key = 0; key < keys_per_tile; ++key) {
       scores[key] = key < count ? score(keys + key * vectors_per_row) : -INFINITY;
-      now = fmaxf(now, scores[key]);
+      new_max = fmaxf(new_max, scores[key]);
     }
-    const float factor = exp2_approx(largest - now);
-    largest = now;
-    total *= factor;
+    const float factor = exp2_approx(row_max - new_max);
+    row_max = new_max;
+    row_sum *= factor;
 #pragma unroll
     for (float4& s : sums) s = make_float4(factor * s.x, factor * s.y, factor * s.z, factor * s.w);
 #pragma unroll
     for (int key = 0; key < keys_per_tile; ++key) {
       if (key >= count) break;
-      const float weight = exp2_approx(scores[key] - largest);
-      total += weight;
+      const float weight = exp2_approx(scores[key] - row_max);
+      row_sum += weight;
 #pragma unroll
       for (int j = 0; j < vectors_per_row; ++j) {
         const float4 v = values[key * vectors_per_row + j];
@@ -164,7 +169,7 @@ struct Query {
   __device__ void store(bfloat16* y) const {
 #pragma unroll
     for (int j = 0; j < vectors_per_row; ++j) {
-      const float results[4] = {sums[j].x / total, sums[j].y / total, sums[j].z / total, sums[j].w / total};
+      const float results[4] = {sums[j].x / row_sum, sums[j].y / row_sum, sums[j].z / row_sum, sums[j].w / row_sum};
 #pragma unroll
       for (int i = 0; i < 4; ++i) y[4 * j + i] = static_cast<bfloat16>(results[i]);
     }
@@ -207,9 +212,10 @@ __global__ void online_softmax(Forward f, int tiles) {
 
 // ---- Rung 4: K and V of a head in shared memory, once ----
 //
-// The heads of a vision transformer are short. K and V of 197 keys take 99 KiB in f32, and a multiprocessor of an A100
-// has 164 KiB of shared memory, of an H100 228: one block takes a whole head, loads K and V once instead of once for
-// every 64 queries, and needs one barrier instead of two for each tile. The price: fewer warps share a multiprocessor.
+// The heads of a vision transformer are short. K and V of 197 keys take 99 KiB in f32, and a
+// multiprocessor of an A100 has 164 KiB of shared memory, of an H100 228: one block takes a whole
+// head, loads K and V once instead of once for every 64 queries, and needs one barrier instead of
+// two for each tile. The price: fewer warps share a multiprocessor.
 
 __global__ void __launch_bounds__(most_keys) head_in_shared_memory(Forward f) {
   float4 *keys = dynamic_shared<float4>(), *values = keys + f.N * vectors_per_row;
@@ -229,10 +235,11 @@ __global__ void __launch_bounds__(most_keys) head_in_shared_memory(Forward f) {
 
 // ---- Rung 5: tensor cores ----
 //
-// So far a multiplication was an instruction of a thread, one for each of 32 lanes. Tensor cores multiply whole
-// matrices of bf16 per instruction of a warp, 16 x 16 by 16 x 8: 2048 multiplications with their additions. For that
-// the numbers must lie in the registers of the lanes just so, and the scores, which come out of one product as f32,
-// must go as bf16 into the next one. That is the library's kernel: ops/attention/mma.h.
+// So far a multiplication was an instruction of a thread, one for each of 32 lanes. Tensor cores
+// multiply whole matrices of bf16 per instruction of a warp, 16 x 16 by 16 x 8: 2048
+// multiplications with their additions. For that each element must lie in the register of one
+// particular lane, and the scores, which one product gives as f32, must go as bf16 into the next
+// one. That is the library's kernel: ops/attention/mma.h.
 
 // ---- The rungs ----
 
@@ -312,22 +319,22 @@ namespace {
 void reference_head(const float* q, const float* k, const float* v, std::int64_t N, double* y) {
   std::vector<double> weights(static_cast<std::size_t>(N));
   for (std::int64_t n = 0; n < N; ++n) {
-    double largest = -INFINITY, total = 0;
+    double row_max = -INFINITY, row_sum = 0;
     for (std::int64_t key = 0; key < N; ++key) {
       double score = 0;
       for (int d = 0; d < head_size; ++d) score += static_cast<double>(q[n * head_size + d]) * k[key * head_size + d];
       score /= std::sqrt(static_cast<double>(head_size));
       weights[static_cast<std::size_t>(key)] = score;
-      largest = std::max(largest, score);
+      row_max = std::max(row_max, score);
     }
     double* to = y + n * head_size;
     std::fill(to, to + head_size, 0);
     for (std::int64_t key = 0; key < N; ++key) {
-      const double weight = std::exp(weights[static_cast<std::size_t>(key)] - largest);
-      total += weight;
+      const double weight = std::exp(weights[static_cast<std::size_t>(key)] - row_max);
+      row_sum += weight;
       for (int d = 0; d < head_size; ++d) to[d] += weight * v[key * head_size + d];
     }
-    for (int d = 0; d < head_size; ++d) to[d] /= total;
+    for (int d = 0; d < head_size; ++d) to[d] /= row_sum;
   }
 }
 

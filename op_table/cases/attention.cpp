@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "op_table/attention_problem.h"
 #include "op_table/op_table.h"
 
 namespace vitrine {
@@ -9,29 +10,10 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// in = {q (B, H, N, D), k (B, H, M, D), v (B, H, M, D), bias if there is one: (G, H, N, M), taken in turn, or less}
-Tensor attention_naively(const Tensors& in, double scale) {
-  const Tensor &q = in[0], &k = in[1], &v = in[2];
-  const std::int64_t M = k.size(2), D = q.size(3);
-  Tensor y = zeros(q.shape(), DType::f64);
-  for_each_index({q.size(0), q.size(1), q.size(2)}, [&](const Dims& index, std::int64_t row) {
-    const std::int64_t b = index[0], h = index[1], n = index[2];
-    std::vector<double> weights;
-    double total = 0;
-    for (std::int64_t m = 0; m < M; ++m) {
-      double score = 0;
-      for (std::int64_t d = 0; d < D; ++d) score += value_at(q, {b, h, n, d}) * value_at(k, {b, h, m, d});
-      score *= scale;
-      if (in.size() > 3) score += value_at(in[3], {in[3].dim() == 4 ? b % in[3].size(0) : b, h, n, m});
-      weights.push_back(std::exp(score));
-      total += weights.back();
-    }
-    for (std::int64_t m = 0; m < M && total > 0; ++m) {
-      const double p = weights[static_cast<std::size_t>(m)] / total;
-      for (std::int64_t d = 0; d < D; ++d) y.data<double>()[row * D + d] += p * value_at(v, {b, h, m, d});
-    }
-  });
-  return y;
+/// y = softmax(scale q k^T + bias) v by the plain loops of ops/attention/reference.h.
+Tensor reference_attention(const Tensors& in, double scale) {
+  const attention_reference::Problem x = attention_problem(in, scale);
+  return from_vector(attention_reference::forward(x).y, in[0].shape());
 }
 
 Tensor call_attention(const Tensors& in) {
@@ -43,10 +25,11 @@ OpCase heads(const std::string& name, std::int64_t B, std::int64_t H, std::int64
   Tensors inputs{test_values({B, H, N, D}, 1), test_values({B, H, M, D}, 2), test_values({B, H, M, D}, 3)};
   inputs.insert(inputs.end(), bias.begin(), bias.end());
   const double scale = 1 / std::sqrt(static_cast<double>(D));
-  return {name, inputs, call_attention, [scale](const Tensors& in) { return attention_naively(in, scale); }};
+  return {name, inputs, call_attention, [scale](const Tensors& in) { return reference_attention(in, scale); }};
 }
 
-/// A bias that hides the last key from every query, and all keys from the first query. No gradient reaches it.
+/// A bias that hides the last key from every query, and all keys from the first query. No gradient
+/// reaches it.
 OpCase masked_case() {
   Tensor mask = zeros({3, 4});
   for (std::int64_t m = 0; m < 4; ++m) mask.data<float>()[m] = -static_cast<float>(infinity);
@@ -56,7 +39,7 @@ OpCase masked_case() {
     return attention(in[0], in[1], in[2], to_device(cast_data(mask, in[0].dtype()), in[0].device()));
   };
   op_case.reference = [mask](const Tensors& in) {
-    return attention_naively({in[0], in[1], in[2], cast_data(mask, DType::f64)}, 1 / std::sqrt(2.0));
+    return reference_attention({in[0], in[1], in[2], cast_data(mask, DType::f64)}, 1 / std::sqrt(2.0));
   };
   return op_case;
 }
@@ -77,13 +60,13 @@ std::vector<OpCase> attention_cases() {
                             masked_case()};
   OpCase scaled = heads("a scale of its own", 1, 1, 2, 3, 2);
   scaled.call = [](const Tensors& in) { return attention(in[0], in[1], in[2], std::nullopt, 0.3); };
-  scaled.reference = [](const Tensors& in) { return attention_naively(in, 0.3); };
+  scaled.reference = [](const Tensors& in) { return reference_attention(in, 0.3); };
   cases.push_back(scaled);
   return cases;
 }
 
 /// qkv (B, N, 3 H D) taken apart element by element, and the result put together as (B, N, H D).
-Tensor self_attention_naively(const Tensors& in, std::int64_t H) {
+Tensor reference_self_attention(const Tensors& in, std::int64_t H) {
   const Tensor& qkv = in[0];
   const std::int64_t B = qkv.size(0), N = qkv.size(1), D = qkv.size(2) / (3 * H);
   Tensors parts;
@@ -95,7 +78,7 @@ Tensor self_attention_naively(const Tensors& in, std::int64_t H) {
     parts.push_back(x);
   }
   parts.insert(parts.end(), in.begin() + 1, in.end());
-  const Tensor heads_first = attention_naively(parts, 1 / std::sqrt(static_cast<double>(D)));
+  const Tensor heads_first = reference_attention(parts, 1 / std::sqrt(static_cast<double>(D)));
   Tensor y = empty({B, N, H * D}, DType::f64);
   for_each_index(y.shape(), [&](const Dims& i, std::int64_t position) {
     y.data<double>()[position] = value_at(heads_first, {i[0], i[2] / D, i[1], i[2] % D});
@@ -110,7 +93,7 @@ OpCase packed(const std::string& name, std::int64_t B, std::int64_t N, int H, st
   return {
       name, inputs,
       [H](const Tensors& in) { return self_attention(in[0], H, in.size() > 1 ? OptionalTensor(in[1]) : std::nullopt); },
-      [H](const Tensors& in) { return self_attention_naively(in, H); }};
+      [H](const Tensors& in) { return reference_self_attention(in, H); }};
 }
 
 OpBenchmark attention_benchmark(std::int64_t B, std::int64_t N, int H, std::int64_t D) {
@@ -128,7 +111,8 @@ OpBenchmark image_benchmark() {
   return {"(32, 12, 197, 64)", {x, x, x}, call_attention, 4.0 * 32 * 12 * 197 * 197 * 64, 4.0 * 4 * 32 * 12 * 197 * 64};
 }
 
-/// The first stage of Swin-T: 64 windows of 7 x 7 tokens in each of 8 images, the bias of their places added in turn.
+/// The first stage of Swin-T: 64 windows of 7 x 7 tokens in each of 8 images, the bias of their
+/// places added in turn.
 OpBenchmark window_benchmark() {
   Tensors inputs;
   for (std::uint64_t stream = 1; stream <= 3; ++stream) inputs.push_back(test_values({512, 3, 49, 32}, stream));

@@ -1,5 +1,5 @@
-// What the attention kernels on tensor cores are made of: rows in shared memory and in registers, their products, the
-// shares of the warps. The kernels are in ops/attention/mma.h.
+// The parts of the attention kernels on tensor cores: rows in shared memory and in registers, their
+// products, and which warp computes which rows. The kernels are in ops/attention/mma.h.
 #pragma once
 
 #include <algorithm>
@@ -22,22 +22,24 @@ inline constexpr int block_rows = 64, tiles_per_block = block_rows / tile_rows;
 inline constexpr int resident_rows = 256;  // 88 KiB for two matrices with D = 80, which all GPUs since sm_80 have
 inline constexpr int most_warps = 4;
 
-/// Blocks that a multiprocessor should have registers for, 168 or 255 for each thread: one loads while others compute.
+/// Number of blocks that should fit in the registers of a multiprocessor, with 168 or 255 registers
+/// per thread: one block loads while others compute.
 template <int D, bool has_bias>
 inline constexpr int blocks_at_once = D + 16 * has_bias <= 64 ? 3 : 2;
 
-/// Numbers from one row in shared memory to the next. (D + 8) * 2 bytes are an odd number of 16-byte units, so that the
-/// eight rows of a matrix of ldmatrix lie in different banks.
+/// Elements from one row in shared memory to the next. (D + 8) * 2 bytes are an odd number of
+/// 16-byte units, so that the eight rows that ldmatrix reads at once lie in different banks.
 template <int D>
 inline constexpr int stride = D + 8;
 
 constexpr int round_up(int x, int unit) { return (x + unit - 1) / unit * unit; }
 
-// The place of a lane in a fragment, under the PTX manual's names: groupID is its row, threadID_in_group its pair of columns.
+// The position of a lane in a fragment, under the PTX manual's names: groupID is its row,
+// threadID_in_group its pair of columns.
 __device__ inline int group_id() { return static_cast<int>(threadIdx.x) % 32 / 4; }
 __device__ inline int thread_in_group() { return static_cast<int>(threadIdx.x) % 4; }
 
-// ---- Rows on the other side: through shared memory ----
+// ---- The rows that all warps of a block read: in shared memory ----
 
 /// Rows of one head in global memory.
 struct Rows {
@@ -52,8 +54,9 @@ __host__ __device__ constexpr std::size_t shared_bytes(int length) {
   return sizeof(bfloat16) * 2 * static_cast<std::size_t>(rows * stride<D>);
 }
 
-/// Two matrices (length, D), k and v or q and dy, in blocks of 64 rows. Rows up to a multiple of 16 are filled with
-/// zeros. Where the matrices are long, there is room for two blocks: while one is read, the next arrives.
+/// Two matrices (length, D), k and v or q and dy, in blocks of 64 rows. Rows up to a multiple of 16
+/// are filled with zeros. Matrices of more than resident_rows rows have memory for two blocks:
+/// while one is read, the next is copied.
 template <int D>
 struct RowPair {
   Rows first, second;
@@ -76,14 +79,14 @@ struct RowPair {
 
   /// Called by the whole block before the first ready().
   __device__ void start() const {
-    block_barrier();  // whatever was there before has been read
+    block_barrier();  // the rows of the matrices before these have been read
     for (int block = 0; block < (is_resident() ? blocks() : 1); ++block) load(block);
     if (is_resident()) arrive();
   }
-  /// Called by the whole block: `block` is there for everyone when it returns.
+  /// Called by all threads: when it returns, `block` is in shared memory.
   __device__ void ready(int block) const {
     if (is_resident()) return;
-    arrive();  // behind the barrier nobody reads the block before this one any more
+    arrive();  // after its barrier, no thread reads the block before this one any more
     if (block + 1 < blocks()) load(block + 1);
   }
 
@@ -95,7 +98,7 @@ struct RowPair {
   __device__ void load(int block) const {
     constexpr int pieces = D / 8;  // of 16 bytes
     const int begin = block * block_rows, end = std::min(begin + block_rows, round_up(length, tile_rows));
-#pragma unroll 1  // the sums of ready()'s caller have the registers
+#pragma unroll 1  // to leave the registers to the sums of the kernel
     for (int i = static_cast<int>(threadIdx.x); i < (end - begin) * pieces; i += static_cast<int>(blockDim.x)) {
       const int r = i / pieces, d = i % pieces * 8;
       const bool exists = begin + r < length;
@@ -133,7 +136,7 @@ __device__ void multiply_rows(FragmentC (&c)[D / 8], const FragmentA& a, const b
   }
 }
 
-// ---- Rows of the warp's own: in registers ----
+// ---- The rows that one warp owns: in registers ----
 
 /// Two neighbours in one access; x is aligned to 4 bytes.
 using Pair = Pack<bfloat16, 2>;
@@ -156,7 +159,8 @@ __device__ void load_left(FragmentA (&to)[D / 16], const Rows& x, int first, int
   }
 }
 
-/// Rows first to first + 15 of `to` = c, the upper eight times scale[0], the lower eight times scale[1].
+/// Rows first to first + 15 of `to` = c, the upper eight times scale[0], the lower eight times
+/// scale[1].
 template <int D>
 __device__ void store_rows(bfloat16* to, std::int64_t row_stride, int first, int length, const FragmentC (&c)[D / 8],
                            const float (&scale)[2]) {
@@ -178,8 +182,8 @@ __device__ inline FragmentA as_left(const FragmentC (&c)[2]) {
            pack_bf16(c[1].x[2], c[1].x[3])}};
 }
 
-/// Calls body(j, i, row, column) for the entries c[j].x[i] that this lane has of a (16, 16) matrix; i / 2 tells its two
-/// rows apart.
+/// Calls body(j, i, row, column) for the entries c[j].x[i] that this lane has of a (16, 16) matrix;
+/// i / 2 tells its two rows apart.
 template <class Body>
 __device__ void for_entries(const Body& body) {
 #pragma unroll
@@ -189,15 +193,15 @@ __device__ void for_entries(const Body& body) {
   }
 }
 
-/// `value` of the four lanes that share a row, combined.
+/// Combines the `value`s of the four lanes that share a row; each of them gets the result.
 template <class Combine>
 __device__ float reduce_over_row(float value, const Combine& combine) {
   value = combine(value, shuffle_xor(value, 1));
   return combine(value, shuffle_xor(value, 2));
 }
 
-/// From a product of rows of q and k to the score of query n and key m in units of log2, -infinity beyond the last key.
-/// e^(s - l) = 2^(s log2 e - l log2 e), and 2^x is one instruction.
+/// Turns the product of rows n of q and m of k into their score, in units of log2; -infinity beyond
+/// the last key. e^(s - l) = 2^(s log2 e - l log2 e), and 2^x is one instruction.
 template <bool has_bias>
 struct Scores {
   int N, M;
@@ -220,28 +224,30 @@ struct Scores {
   }
 };
 
-// ---- Who does what ----
+// ---- Which warp computes which rows ----
 
-/// The tiles of 16 rows of one head, shared out: `blocks` blocks of `warps` warps, each of which does `rounds` tiles.
+/// How the tiles of 16 rows of one head are divided among `blocks` blocks of `warps` warps, each of
+/// which computes `rounds` tiles one after the other.
 struct Schedule {
   int blocks, warps, rounds;
-  /// For `length` rows of one's own and `other` rows on the other side, which must be loaded again for every round
-  /// unless all are resident.
+  /// For `length` rows that the warps own (queries or keys), and `other` rows that pass through
+  /// shared memory. The latter must be loaded again for every round unless all are resident.
   Schedule(std::int64_t length, std::int64_t other) {
     const int tiles = static_cast<int>((length + tile_rows - 1) / tile_rows);
-    const auto share = [](int count, int among) { return (count + among - 1) / among; };
-    blocks = share(tiles, most_warps * (other <= resident_rows ? 2 : 1));
-    rounds = share(share(tiles, blocks), most_warps);
-    warps = share(share(tiles, blocks), rounds);
+    const auto divide = [](int count, int among) { return (count + among - 1) / among; };
+    blocks = divide(tiles, most_warps * (other <= resident_rows ? 2 : 1));
+    rounds = divide(divide(tiles, blocks), most_warps);
+    warps = divide(divide(tiles, blocks), rounds);
   }
 };
 
-/// What this warp does: head h of a share of the batch (one sample, mostly), and `rounds` tiles.
-struct Place {
-  std::int64_t share, h;
+/// The tiles that this warp computes: of head h, for every sample of a slice of the batch (mostly
+/// one sample).
+struct WarpTiles {
+  std::int64_t slice, h;
   int first_tile;
-  __device__ Place(const Schedule& schedule, std::int64_t H)
-      : share(blockIdx.x / (schedule.blocks * H)),
+  __device__ WarpTiles(const Schedule& schedule, std::int64_t H)
+      : slice(blockIdx.x / (schedule.blocks * H)),
         h(blockIdx.x / schedule.blocks % H),
         first_tile(static_cast<int>(blockIdx.x % static_cast<unsigned>(schedule.blocks)) * schedule.warps *
                        schedule.rounds +

@@ -1,11 +1,13 @@
-// Attention on tensor cores: bf16, head dimension 32, 64 or 80. ops/attention/cuda.h has the idea in its clear form.
+// Attention on tensor cores: bf16, head dimension 32, 64 or 80. ops/attention/cuda.h has the idea
+// in its clear form.
 //
-// The structure is FlashAttention-2's (Dao 2023). A warp owns 16 rows of the result: queries for y and dq, keys for dk
-// and dv. Its own rows are left operands in registers; the rows on the other side, k and v or q and dy, pass through
-// shared memory, where all warps of the block read them. Scores and their gradients never leave the registers: the
-// lanes hold the result of one product just where the left operand of the next one wants it (ops/drivers/tensor_core.h). Up to
-// 256 rows on the other side, all that a ViT at 224 pixels or a window of Swin has, are loaded once and stay; beyond
-// that they come in blocks of 64.
+// The structure is FlashAttention-2's (Dao 2023). A warp owns 16 rows of the result: queries for y
+// and dq, keys for dk and dv. Its own rows are left operands in registers; the other rows, k and v
+// or q and dy, pass through shared memory, where all warps of the block read them. Scores and their
+// gradients never leave the registers: the lanes hold the result of one product just where the left
+// operand of the next one wants it (ops/drivers/tensor_core.h). Up to 256 of the other rows are loaded once
+// and stay, which suffices for a ViT at 224 pixels and for a window of Swin; more of them come in
+// blocks of 64.
 #pragma once
 
 #include <type_traits>
@@ -18,27 +20,28 @@ namespace vitrine::attention_mma {
 
 // ---- Forward ----
 
-/// What a warp knows of its 16 queries so far. Every lane adds up its own weights; the lanes' totals are joined at the
-/// end.
+/// The softmax and the result of a warp's 16 queries over the keys so far. Each lane adds up its
+/// own weights in row_sum; the sums of the four lanes of a row are added at the end.
 template <int D>
 struct SoftmaxSums {
-  // m, l and O of the paper, of the lane's two rows.
-  float largest[2] = {-INFINITY, -INFINITY}, total[2] = {};
+  // m, l and O of the paper, for the two rows of this lane.
+  float row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {};
   FragmentC sums[D / 8] = {};
 
-  /// Takes in the scores of 64 keys, of which `tiles` tiles of 16 exist, and their rows of v in shared memory.
+  /// Adds 64 keys, of which `tiles` tiles of 16 exist: their scores, and their rows of v in shared
+  /// memory.
   __device__ void add(FragmentC (&scores)[tiles_per_block][2], int tiles, const bfloat16* values) {
     float base[2], factor[2];
     for (int half = 0; half < 2; ++half) {
-      float now = largest[half];
+      float new_max = row_max[half];
       for (const auto& tile : scores) {
-        for (const FragmentC& c : tile) now = fmaxf(now, fmaxf(c.x[2 * half], c.x[2 * half + 1]));
+        for (const FragmentC& c : tile) new_max = fmaxf(new_max, fmaxf(c.x[2 * half], c.x[2 * half + 1]));
       }
-      now = reduce_over_row(now, [](float a, float b) { return fmaxf(a, b); });
-      base[half] = now == -INFINITY ? 0 : now;  // all keys so far are masked: 2^(-infinity - 0) = 0
-      factor[half] = exp2_approx(largest[half] - base[half]);
-      largest[half] = now;
-      total[half] *= factor[half];
+      new_max = reduce_over_row(new_max, [](float a, float b) { return fmaxf(a, b); });
+      base[half] = new_max == -INFINITY ? 0 : new_max;  // all keys so far are masked: 2^(-infinity - 0) = 0
+      factor[half] = exp2_approx(row_max[half] - base[half]);
+      row_max[half] = new_max;
+      row_sum[half] *= factor[half];
     }
     for (FragmentC& c : sums) {
       for (int i = 0; i < 4; ++i) c.x[i] *= factor[i / 2];
@@ -49,7 +52,7 @@ struct SoftmaxSums {
       for_entries([&](int j, int i, int, int) {
         float& weight = scores[tile][j].x[i];
         weight = exp2_approx(weight - base[i / 2]);
-        total[i / 2] += weight;
+        row_sum[i / 2] += weight;
       });
       multiply_rows<D>(sums, as_left(scores[tile]), values + tile * tile_rows * stride<D>);
     }
@@ -60,8 +63,8 @@ struct SoftmaxSums {
 template <int D, bool has_bias>
 __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
     forward_kernel(Inputs in, Heads<bfloat16> y, float* logsumexp, Schedule schedule) {
-  const Place at(schedule, in.H);
-  const std::int64_t b = at.share, h = at.h;
+  const WarpTiles at(schedule, in.H);
+  const std::int64_t b = at.slice, h = at.h;
   const int N = static_cast<int>(in.N), M = static_cast<int>(in.M);
   const Scores<has_bias> score(in, b, h);
   const RowPair<D> keys{{in.k.at(b, h), in.k.row}, {in.v.at(b, h), in.v.row}, M};
@@ -73,7 +76,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
     SoftmaxSums<D> state;
     for (int block = 0; block < keys.blocks(); ++block) {
       keys.ready(block);
-      if (first >= N) continue;  // nothing to do, but ready() needs every warp
+      if (first >= N) continue;  // this warp has no queries, but ready() waits for every warp
       const int tiles = keys.tiles(block);
       FragmentC scores[tiles_per_block][2] = {};
 #pragma unroll
@@ -91,55 +94,56 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
     if (first >= N) continue;
     float scale[2];
     for (int half = 0; half < 2; ++half) {
-      const float total = reduce_over_row(state.total[half], [](float a, float c) { return a + c; });
-      scale[half] = total == 0 ? 0 : 1 / total;  // 0 where every key is masked
+      const float row_sum = reduce_over_row(state.row_sum[half], [](float a, float c) { return a + c; });
+      scale[half] = row_sum == 0 ? 0 : 1 / row_sum;  // 0 where every key is masked
       const int n = first + group_id() + half * 8;
       if (thread_in_group() == 0 && n < N) {
-        logsumexp[(b * in.H + h) * N + n] = state.largest[half] / math::log2_e + math::log(total);
+        logsumexp[(b * in.H + h) * N + n] = state.row_max[half] / math::log2_e + math::log(row_sum);
       }
     }
     store_rows<D>(y.at(b, h), y.row, first, N, state.sums, scale);
   }
 }
 
-// ---- Backward: p = 2^(score - logsumexp), dp = dy v^T, ds = p (dp - y . dy) ----
+// ---- Backward: p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta), delta = rowsum(dy y) ----
 
-/// What to subtract from the scores of query n, in units of log2: its logsumexp, but +infinity, so that p = 0, for a
-/// query that does not exist or all of whose keys are masked.
-__device__ inline float log2_sum(const float* logsumexp, int n, int N) {
+/// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so
+/// that p = 0, where the query does not exist or all of its keys are masked.
+__device__ inline float log2_sumexp(const float* logsumexp, int n, int N) {
   const float sum = n < N ? logsumexp[n] : -INFINITY;
   return sum == -INFINITY ? INFINITY : sum * math::log2_e;
 }
 
-/// y . dy of the lane's two rows, from their left operands.
+/// delta = rowsum(dy y) of the lane's two rows, where y and dy are left operands.
 template <int D>
-__device__ void row_dots(float (&dots)[2], const FragmentA (&y)[D / 16], const FragmentA (&dy)[D / 16]) {
+__device__ void row_deltas(float (&delta)[2], const FragmentA (&y)[D / 16], const FragmentA (&dy)[D / 16]) {
   const auto low = [](std::uint32_t pair) { return std::bit_cast<float>(pair << 16); };
   const auto high = [](std::uint32_t pair) { return std::bit_cast<float>(pair & 0xFFFF0000u); };
-  for (float& dot : dots) dot = 0;
+  for (float& sum : delta) sum = 0;
 #pragma unroll
   for (int s = 0; s < D / 16; ++s) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      dots[i % 2] += low(y[s].x[i]) * low(dy[s].x[i]) + high(y[s].x[i]) * high(dy[s].x[i]);
+      delta[i % 2] += low(y[s].x[i]) * low(dy[s].x[i]) + high(y[s].x[i]) * high(dy[s].x[i]);
     }
   }
-  for (float& dot : dots) dot = reduce_over_row(dot, [](float a, float b) { return a + b; });
+  for (float& sum : delta) sum = reduce_over_row(sum, [](float a, float b) { return a + b; });
 }
 
-/// dq = scale ds k, and dots (B, H, N) = y . dy for the kernel of dk and dv. Adds ds to dbias, where that is wanted:
-/// every sample of the share in turn, each entry by the same lane, `part_size` apart for every part.
+/// dq = scale ds k, and delta (B, H, N) = rowsum(dy y) for dkdv_kernel. Where dbias is wanted, adds
+/// the ds of the samples of a slice to its partial sum: one sample after the other, each entry
+/// always by the same lane.
 template <int D, bool has_bias>
 __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
-    dq_kernel(Inputs in, AttentionSaved<bfloat16> saved, float* dots, Heads<bfloat16> dq, Bias<float> dbias,
-              std::int64_t groups, std::int64_t parts, std::int64_t part_size, Schedule schedule) {
-  const Place at(schedule, in.H);
+    dq_kernel(Inputs in, AttentionSaved<bfloat16> saved, float* delta, Heads<bfloat16> dq, BiasPartials<float> dbias,
+              Schedule schedule) {
+  const WarpTiles at(schedule, in.H);
   const std::int64_t h = at.h;
   const int N = static_cast<int>(in.N), M = static_cast<int>(in.M);
-  const BiasShare share(at.share, in.B, groups, parts);
-  float* dbias_rows = has_bias && dbias.data ? dbias.at(share.group, h, 0) + share.part * part_size : nullptr;
-  for (std::int64_t repetition = share.begin; repetition < share.end; ++repetition) {
-    const std::int64_t b = share.group + repetition * groups;
+  const BatchSlice slice(at.slice, in.B, dbias.groups, dbias.parts);
+  float* dbias_rows = has_bias && dbias.data ? dbias.part(slice.part).at(slice.group, h, 0) : nullptr;
+  for (std::int64_t repetition = slice.begin; repetition < slice.end; ++repetition) {
+    const std::int64_t b = slice.sample(repetition);
     const Scores<has_bias> score(in, b, h);
     const float* logsumexp = saved.logsumexp + (b * in.H + h) * N;
     const RowPair<D> keys{{in.k.at(b, h), in.k.row}, {in.v.at(b, h), in.v.row}, M};
@@ -150,11 +154,12 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       load_left<D>(q, {in.q.at(b, h), in.q.row}, first, N);
       load_left<D>(dy, {saved.dy.at(b, h), saved.dy.row}, first, N);
       load_left<D>(y, {saved.y.at(b, h), saved.y.row}, first, N);
-      const float log_sum[2] = {log2_sum(logsumexp, top, N), log2_sum(logsumexp, top + 8, N)};
-      float dot[2];
-      row_dots<D>(dot, y, dy);
+      const float row_logsumexp[2] = {log2_sumexp(logsumexp, top, N), log2_sumexp(logsumexp, top + 8, N)};
+      float row_delta[2];
+      row_deltas<D>(row_delta, y, dy);
       for (int half = 0; half < 2; ++half) {
-        if (thread_in_group() == 0 && top + half * 8 < N) dots[(b * in.H + h) * N + top + half * 8] = dot[half];
+        const int n = top + half * 8;
+        if (thread_in_group() == 0 && n < N) delta[(b * in.H + h) * N + n] = row_delta[half];
       }
       FragmentC sums[D / 8] = {};
       for (int tile = 0; tile * tile_rows < M; ++tile) {
@@ -166,8 +171,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
         multiply_transposed<D>(dp, dy, keys.second_rows(block) + offset);
         for_entries([&](int j, int i, int row, int column) {
           const int n = first + row, m = tile * tile_rows + column;
-          const float p = exp2_approx(score(ds[j].x[i], n, m) - log_sum[i / 2]);
-          ds[j].x[i] = p * (dp[j].x[i] - dot[i / 2]);
+          const float p = exp2_approx(score(ds[j].x[i], n, m) - row_logsumexp[i / 2]);
+          ds[j].x[i] = p * (dp[j].x[i] - row_delta[i / 2]);
           if (has_bias && dbias_rows && n < N && m < M) dbias_rows[n * dbias.row + m * dbias.column] += ds[j].x[i];
         });
         multiply_rows<D>(sums, as_left(ds), keys.first_rows(block) + offset);
@@ -180,13 +185,13 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
 /// dk = scale ds^T q and dv = p^T dy. Keys are rows and queries are columns here.
 template <int D, bool has_bias>
 __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
-    dkdv_kernel(Inputs in, AttentionSaved<bfloat16> saved, const float* dots, Heads<bfloat16> dk, Heads<bfloat16> dv,
+    dkdv_kernel(Inputs in, AttentionSaved<bfloat16> saved, const float* delta, Heads<bfloat16> dk, Heads<bfloat16> dv,
                 Schedule schedule) {
-  const Place at(schedule, in.H);
-  const std::int64_t b = at.share, h = at.h;
+  const WarpTiles at(schedule, in.H);
+  const std::int64_t b = at.slice, h = at.h;
   const int N = static_cast<int>(in.N), M = static_cast<int>(in.M);
   const Scores<has_bias> score(in, b, h);
-  const float *logsumexp = saved.logsumexp + (b * in.H + h) * N, *dot = dots + (b * in.H + h) * N;
+  const float *logsumexp = saved.logsumexp + (b * in.H + h) * N, *head_delta = delta + (b * in.H + h) * N;
   const RowPair<D> queries{{in.q.at(b, h), in.q.row}, {saved.dy.at(b, h), saved.dy.row}, N};
   queries.start();
   for (int round = 0; round < schedule.rounds; ++round) {
@@ -200,19 +205,19 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       if (tile % tiles_per_block == 0) queries.ready(block);
       if (first >= M) continue;
       const bfloat16 *q = queries.first_rows(block) + offset, *dy = queries.second_rows(block) + offset;
-      float log_sum[4], dot_of[4];  // of the lane's four columns
+      float column_logsumexp[4], column_delta[4];  // of the four queries that this lane has
       for (int i = 0; i < 4; ++i) {
         const int n = tile * tile_rows + i / 2 * 8 + 2 * thread_in_group() + i % 2;
-        log_sum[i] = log2_sum(logsumexp, n, N);
-        dot_of[i] = n < N ? dot[n] : 0;
+        column_logsumexp[i] = log2_sumexp(logsumexp, n, N);
+        column_delta[i] = n < N ? head_delta[n] : 0;
       }
       FragmentC p[2] = {}, ds[2] = {};
       multiply_transposed<D>(p, k, q);
       multiply_transposed<D>(ds, v, dy);
       for_entries([&](int j, int i, int row, int column) {
         const int n = tile * tile_rows + column, c = 2 * j + i % 2;
-        p[j].x[i] = exp2_approx(score(p[j].x[i], n, first + row) - log_sum[c]);
-        ds[j].x[i] = p[j].x[i] * (ds[j].x[i] - dot_of[c]);
+        p[j].x[i] = exp2_approx(score(p[j].x[i], n, first + row) - column_logsumexp[c]);
+        ds[j].x[i] = p[j].x[i] * (ds[j].x[i] - column_delta[c]);
       });
       multiply_rows<D>(dv_sums, as_left(p), dy);
       multiply_rows<D>(dk_sums, as_left(ds), q);
@@ -230,16 +235,17 @@ bool is_aligned(const Heads<T>& x) {
   return reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && x.batch % 8 == 0 && x.head % 8 == 0 && x.row % 8 == 0;
 }
 
-/// Whether these kernels can take a call with these operands and `others`; if not, those of ops/attention/cuda.h can.
+/// Whether these kernels can take a call with these operands and `others`; if not, those of
+/// ops/attention/cuda.h can.
 template <class... Others>
 bool accepts(const Inputs& in, const Others&... others) {
-  constexpr std::int64_t most = 1 << 30;  // positions within a head are counted in 32 bits
+  constexpr std::int64_t most = 1 << 30;  // offsets within a head are 32-bit integers
   const bool fits = (in.D == 32 || in.D == 64 || in.D == 80) && std::max(in.N, in.M) < most &&
                     in.N * in.bias.row + in.M * in.bias.column < most;
   return fits && is_aligned(in.q) && is_aligned(in.k) && is_aligned(in.v) && (is_aligned(others) && ...);
 }
 
-/// Calls body(D, has_bias) with constants.
+/// Calls body(D, has_bias) with compile-time constants.
 template <class Body>
 void with_constants(const Inputs& in, const Body& body) {
   const auto with_bias = [&](auto D) {
@@ -258,7 +264,7 @@ void with_constants(const Inputs& in, const Body& body) {
   }
 }
 
-/// One row of blocks for each of `heads` heads.
+/// Launches schedule.blocks blocks for each of `heads` heads.
 template <class... Parameters, class... Arguments>
 void launch_schedule(void (*kernel)(Parameters...), const Schedule& schedule, std::int64_t heads, std::size_t shared,
                      Arguments... arguments) {
@@ -273,20 +279,22 @@ inline void forward(const Inputs& in, Heads<bfloat16> y, float* logsumexp) {
   });
 }
 
-/// `dots` is scratch, (B, H, N).
+/// `delta` (B, H, N) is scratch memory.
 inline void backward(const Inputs& in, const AttentionSaved<bfloat16>& saved, const AttentionGradients<bfloat16>& out,
-                     float* dots, std::int64_t parts, std::int64_t part_size) {
-  // The kernel of dq can add up dbias over the batch alone. Sums over heads, queries or keys are left to the clear
-  // version.
+                     float* delta) {
+  // dq_kernel can add up dbias over the batch alone. Sums over heads, queries or keys are left to
+  // the clear version.
   const bool is_here = out.dbias.data && out.dbias.head != 0 && out.dbias.row != 0 && out.dbias.column != 0;
-  const std::int64_t groups = is_here ? out.dbias.groups : in.B, shares = is_here ? parts : 1;
+  BiasPartials<float> dbias;
+  dbias.groups = in.B;  // without dbias, every sample is a slice of its own
+  if (is_here) dbias = out.dbias;
   with_constants(in, [&]<int D, bool has_bias>(std::integral_constant<int, D>, std::bool_constant<has_bias>) {
-    launch_schedule(dq_kernel<D, has_bias>, Schedule(in.N, in.M), groups * shares * in.H, shared_bytes<D>(in.M), in,
-                    saved, dots, out.dq, is_here ? out.dbias : Bias<float>(), groups, shares, part_size);
-    launch_schedule(dkdv_kernel<D, has_bias>, Schedule(in.M, in.N), in.B * in.H, shared_bytes<D>(in.N), in, saved, dots,
-                    out.dk, out.dv);
+    launch_schedule(dq_kernel<D, has_bias>, Schedule(in.N, in.M), dbias.groups * dbias.parts * in.H,
+                    shared_bytes<D>(in.M), in, saved, delta, out.dq, dbias);
+    launch_schedule(dkdv_kernel<D, has_bias>, Schedule(in.M, in.N), in.B * in.H, shared_bytes<D>(in.N), in, saved,
+                    delta, out.dk, out.dv);
   });
-  if (out.dbias.data && !is_here) attention_cuda::bias_gradient(in, saved, out.dbias, dots, parts, part_size);
+  if (out.dbias.data && !is_here) attention_cuda::bias_gradient(in, saved, out.dbias, delta);
 }
 
 }  // namespace vitrine::attention_mma

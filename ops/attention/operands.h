@@ -1,5 +1,5 @@
-// What the kernels of attention take, on both devices: strided views of the operands, what forward saved, the
-// gradients.
+// What the kernels of attention take, on both devices: strided views of the operands, of what
+// forward saved and of the gradients.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@
 
 namespace vitrine {
 
-inline constexpr int largest_head_on_cuda = 256;  // numbers in a row of q
+inline constexpr int largest_head_on_cuda = 256;  // largest D
 
-/// (B, H, rows, D) with dense D: where a batch, a head and a row start, in elements.
+/// (B, H, rows, D) with dense D: the strides of batch, head and row, in elements.
 template <class T>
 struct Heads {
   T* data = nullptr;
@@ -21,8 +21,9 @@ struct Heads {
   }
 };
 
-/// The additive bias, (G, H, N, M) with stride 0 where it is broadcast. Sample b of the batch takes matrix b mod G: G is 1 for
-/// one bias for all, B for one each, and the number of windows in an image where windows are the samples.
+/// The additive bias, (G, H, N, M) with stride 0 where it is broadcast. Sample b of the batch takes
+/// matrix b mod G: G is 1 for one bias for all samples, B for one per sample, and the number of
+/// windows in an image where windows are the samples.
 template <class T>
 struct Bias {
   T* data = nullptr;
@@ -32,14 +33,34 @@ struct Bias {
   }
 };
 
-/// The samples that one share of dbias adds up: those of group g, b = g, g + G, ..., cut into `parts` parts.
-struct BiasShare {
-  std::int64_t group, part, begin, end;  // repetitions i, where b = group + i G
-  VT_HD BiasShare(std::int64_t share, std::int64_t B, std::int64_t groups, std::int64_t parts)
-      : group(share % groups),
-        part(share / groups),
-        begin(part * (B / groups) / parts),
-        end((part + 1) * (B / groups) / parts) {}
+/// The gradient of the bias as `parts` partial sums, `part_size` elements apart, each shaped like
+/// the bias. The samples b = g, g + G, ... that share matrix g are cut into `parts` slices, and
+/// each slice has a partial sum of its own, so that several threads or blocks can add up one bias
+/// without waiting for each other.
+template <class T>
+struct BiasPartials : Bias<T> {
+  std::int64_t parts = 1, part_size = 0;
+
+  VT_HD Bias<T> part(std::int64_t index) const {
+    Bias<T> sums = *this;
+    sums.data += index * part_size;
+    return sums;
+  }
+};
+
+/// The samples b = group + i G, i from `begin` to `end`, whose score gradients one partial sum adds
+/// up.
+struct BatchSlice {
+  std::int64_t group, part, begin, end, groups;
+  /// Slices are numbered group by group within each part: `index` runs from 0 to group_count x
+  /// part_count.
+  VT_HD BatchSlice(std::int64_t index, std::int64_t B, std::int64_t group_count, std::int64_t part_count)
+      : group(index % group_count),
+        part(index / group_count),
+        begin(part * (B / group_count) / part_count),
+        end((part + 1) * (B / group_count) / part_count),
+        groups(group_count) {}
+  VT_HD std::int64_t sample(std::int64_t i) const { return group + i * groups; }
 };
 
 template <class T>
@@ -53,7 +74,7 @@ struct AttentionInputs {
 template <class T>
 struct AttentionGradients {
   Heads<T> dq, dk, dv;
-  Bias<Compute<T>> dbias;  // data is nullptr where no gradient is wanted; zero before the first addition
+  BiasPartials<Compute<T>> dbias;  // data is nullptr where no gradient is wanted; all parts are 0 at the start
 };
 
 /// What backward reads beside the inputs.

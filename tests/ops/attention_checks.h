@@ -1,4 +1,5 @@
-// What the tests of attention have in common: one call and its gradients on a device, against the CPU in f64.
+// What the tests of attention have in common: one call and its gradients on a device, against the
+// CPU in f64.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "op_table/attention_problem.h"
 #include "op_table/op_table.h"
 #include "ops/composed.h"
 #include "ops/ops.h"
@@ -15,15 +17,15 @@
 
 namespace vitrine {
 
-/// How far from the exact result of the rounded inputs, relative to the largest entry: rounding of the result, and in
-/// bf16 of the weights, which are operands of a product.
+/// How far from the exact result of the rounded inputs, relative to the largest entry: rounding of
+/// the result, and in bf16 of the weights, which are operands of a product.
 inline double bound_of(DType dtype) {
   if (dtype == DType::f64) return 1e-12;
   return dtype == DType::f32 ? 1e-5 : 0x1p-6;
 }
 
-/// Largest error relative to the largest entry that is expected, or to 1 where that is smaller: some gradients, such as
-/// dq with a single key, are sums of larger numbers that cancel.
+/// Largest error relative to the largest entry that is expected, or to 1 where that is smaller:
+/// some gradients, such as dq with a single key, are sums of larger numbers that cancel.
 inline double error_of_result(const Tensor& got, const Tensor& expected) {
   double largest = 1;
   for (const double value : expected.to_vector<double>()) largest = std::max(largest, std::abs(value));
@@ -46,9 +48,13 @@ inline Tensors run(const Call& call, const Tensors& inputs, const Tensor& dy) {
   return results;
 }
 
-/// Runs the call on `device` in `dtype`, and `exact_call` on the CPU in f64 on the inputs that `dtype` has rounded.
-inline void expect_agreement(const Call& call, const Call& exact_call, const Tensors& inputs, const Shape& output,
-                             DType dtype, Device device, const std::string& what) {
+/// Gives the exact output and gradients from inputs and dy in f64.
+using Oracle = std::function<Tensors(const Tensors& inputs, const Tensor& dy)>;
+
+/// Runs the call on `device` in `dtype`, and compares with the oracle on the inputs as `dtype` has
+/// rounded them.
+inline void expect_results(const Call& call, const Oracle& oracle, const Tensors& inputs, const Shape& output,
+                           DType dtype, Device device, const std::string& what) {
   Tensors there, exact;
   for (const Tensor& input : inputs) {
     const Tensor rounded = cast_data(input, dtype);
@@ -57,7 +63,7 @@ inline void expect_agreement(const Call& call, const Call& exact_call, const Ten
   }
   const Tensor dy = cast_data(test_values(output, 9, -1, 1), dtype);
   const Tensors actual = run(call, there, to_device(dy, device));
-  const Tensors expected = run(exact_call, exact, cast_data(dy, DType::f64));
+  const Tensors expected = oracle(exact, cast_data(dy, DType::f64));
   ASSERT_EQ(actual.size(), expected.size());
   for (std::size_t i = 0; i < actual.size(); ++i) {
     ASSERT_EQ(actual[i].device(), device);
@@ -67,6 +73,13 @@ inline void expect_agreement(const Call& call, const Call& exact_call, const Ten
         << what << ", " << name_of(dtype) << ": " << (i == 0 ? "y" : "gradient " + std::to_string(i - 1))
         << " is off by " << error;
   }
+}
+
+/// The oracle is `exact_call` on the CPU in f64.
+inline void expect_agreement(const Call& call, const Call& exact_call, const Tensors& inputs, const Shape& output,
+                             DType dtype, Device device, const std::string& what) {
+  const Oracle oracle = [&](const Tensors& exact, const Tensor& dy) { return run(exact_call, exact, dy); };
+  expect_results(call, oracle, inputs, output, dtype, device, what);
 }
 
 /// The same call there and in f64.
@@ -79,10 +92,21 @@ inline Tensor call_attention(const Tensors& in) {
   return attention(in[0], in[1], in[2], in.size() > 3 ? OptionalTensor(in[3]) : std::nullopt);
 }
 
-/// The same from its parts, which shares no code with the op.
+/// The composition from primitive ops, which shares no code with the op.
 inline Tensor compose_attention(const Tensors& in) {
   return attention_composed(in[0], in[1], in[2], in.size() > 3 ? OptionalTensor(in[3]) : std::nullopt,
                             1 / std::sqrt(static_cast<double>(in[0].size(3))));
+}
+
+/// The plain loops of ops/attention/reference.h: y, dq, dk, dv and, where there is a bias, dbias.
+inline Tensors reference_results(const Tensors& in, const Tensor& dy, double scale) {
+  const attention_reference::Problem x = attention_problem(in, scale);
+  const attention_reference::Forward forward = attention_reference::forward(x);
+  const attention_reference::Backward backward = attention_reference::backward(x, forward.p, dy.to_vector<double>());
+  Tensors results{from_vector(forward.y, in[0].shape()), from_vector(backward.dq, in[0].shape()),
+                  from_vector(backward.dk, in[1].shape()), from_vector(backward.dv, in[2].shape())};
+  if (in.size() > 3) results.push_back(from_vector(backward.dbias, in[3].shape()));
+  return results;
 }
 
 /// Of one call: N queries, M keys.

@@ -1,5 +1,6 @@
-// Attention on the CPU in f32 and in bf16, whose products are the processor's own where it has them, against f64: several blocks of
-// queries, the sizes at which vectors end, biases, masks, and the same bits for any number of threads.
+// Attention on the CPU in f32 and in bf16, whose products are the processor's own where it has
+// them, against f64: several blocks of queries, the sizes at which vectors end, biases, masks, and
+// the same bits for any number of threads.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// Attention on CUDA against the CPU in f64: every kernel, the sizes at which their tiles end, every kind of bias,
-// masks, views.
+// Attention on CUDA against the CPU in f64: every kernel, the sizes at which their tiles end, every
+// kind of bias, masks, views.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -81,7 +81,8 @@ TEST_F(AttentionCuda, BiasInEveryShape) {
   for (const DType dtype : dtypes) {
     for (int dims = 0; dims < 16; ++dims) {  // a bit for every dimension that is broadcast
       const Shape bias{dims & 1 ? 1 : size.B, dims & 2 ? 1 : size.H, dims & 4 ? 1 : size.N, dims & 8 ? 1 : size.M};
-      // What is the same for all keys changes nothing: dbias is 0, and what the rounding of y leaves of many sums.
+      // What is the same for all keys changes nothing: dbias is 0, and what the rounding of y
+      // leaves of many sums.
       if (dtype != DType::bf16 || bias[3] != 1) expect_on_cuda(size, dtype, bias);
     }
     expect_on_cuda(size, dtype, Shape{size.N, size.M});
