@@ -177,7 +177,7 @@ TEST_P(OptimOnDevice, ClippingEqualsPyTorch) {
     }
     Sgd optimizer({{.parameters = named}}, {.learning_rate = 1, .momentum = 0});
     Tape tape;
-    optimizer.gather(gradients_of(tape, gradients));
+    optimizer.set_gradients(gradients_of(tape, gradients));
     const double norm = optimizer.clip(file.at(name + "max_norm").item());
     EXPECT_TRUE(std::abs(norm / file.at(name + "norm").item() - 1) <= 1e-14) << norm;
     optimizer.step();  // from 0 with rate 1: the parameter is minus the clipped gradient
@@ -231,7 +231,7 @@ TEST_P(OptimOnDevice, ABadGradientIsNamedAndChangesNothing) {
 /// An update that does not wait for the GPU.
 void run(Optimizer& optimizer, Parameter& p, const Tensor& gradient, const Tensor& loss = {}) {
   Tape tape;
-  optimizer.gather(gradients_of(tape, {{&p, gradient}}));
+  optimizer.set_gradients(gradients_of(tape, {{&p, gradient}}));
   optimizer.prepare_step();
   optimizer.run_step(1, loss);
 }
@@ -249,7 +249,7 @@ void expect_left_out(Optimizer& optimizer, Parameter& p, Optimizer& other, Param
   run(optimizer, p, bad_gradient, loss);
   run(optimizer, p, gradient(1));
   EXPECT_EQ(p.value().to_vector<double>(), before);
-  EXPECT_EQ(optimizer.statistics().to_vector<double>()[updates_left_out], 2);
+  EXPECT_EQ(optimizer.statistics().to_vector<double>()[skipped_steps], 2);
   EXPECT_THROW(optimizer.throw_non_finite(), NonFiniteGradient);
   EXPECT_EQ(optimizer.step_count(), 1);
   run(optimizer, p, gradient(2));
