@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "optim/adamw.h"
+#include "optim/lion.h"
 #include "optim/sgd.h"
 
 namespace vitrine {
@@ -19,6 +20,13 @@ std::unique_ptr<Optimizer> make_adamw(Groups groups, const OptimizerSettings& se
   options.beta2 = settings.beta2.value_or(options.beta2);
   options.epsilon = settings.epsilon.value_or(options.epsilon);
   return std::make_unique<AdamW>(std::move(groups), options);
+}
+
+std::unique_ptr<Optimizer> make_lion(Groups groups, const OptimizerSettings& settings) {
+  LionOptions options{.learning_rate = settings.learning_rate};
+  options.beta1 = settings.beta1.value_or(options.beta1);
+  options.beta2 = settings.beta2.value_or(options.beta2);
+  return std::make_unique<Lion>(std::move(groups), options);
 }
 
 template <bool nesterov>
@@ -35,6 +43,8 @@ const std::vector<OptimizerRow>& optimizer_table() {
       {"adamw", "Adam with decoupled weight decay", make_adamw},
       {"sgd", "with Nesterov's momentum", make_sgd<true>},
       {"momentum", "sgd with plain momentum", make_sgd<false>},
+      {"lion", "sign of a moving average; wants a 3 to 10 times smaller lr than adamw, and as much more weight decay",
+       make_lion},
   };
   return rows;
 }

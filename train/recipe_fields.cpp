@@ -154,7 +154,7 @@ Fields optimizer_fields() {
       {"opt-eps", &Recipe::opt_eps, above_zero(), "epsilon of AdamW"},
       {"opt-betas", &Recipe::opt_betas,
        list_of({0, 2}, "two numbers from 0 to below 1", [](double x) { return x >= 0 && x < 1; }),
-       "decay of the moving averages; the optimiser's own if not given: 0.9 0.999"},
+       "decay of the moving averages; the optimiser's own if not given: 0.9 0.999, of lion 0.9 0.99"},
       {"momentum", &Recipe::momentum, below_one(), "of sgd and momentum; 0.9 if not given"},
       {"weight-decay", &Recipe::weight_decay, at_least(0), "for parameters of two dimensions and more"},
       {"clip-grad", &Recipe::clip_grad, at_least(0), "largest norm of the gradient; 0 = no limit"},
