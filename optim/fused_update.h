@@ -85,6 +85,7 @@ void dispatch_arena(DType dtype, const Body& body) {
 /// fits.
 template <class F>
 void store_functors(const std::vector<F>& functors, Device device, Tensor& stored) {
+  if (functors.empty()) return;
   const auto bytes = static_cast<std::int64_t>(functors.size() * sizeof(F));
   Tensor on_cpu = empty({bytes}, DType::u8);
   std::memcpy(on_cpu.raw_data(), functors.data(), static_cast<std::size_t>(bytes));
@@ -139,6 +140,7 @@ void FusedUpdate<Options, Update>::prepare(const Options& options, const std::ve
 
 template <class Options, template <class> class Update>
 void FusedUpdate<Options, Update>::operator()(const std::vector<ArenaSegment>& segments, Arenas& arenas) const {
+  if (segments.empty()) return;
   dispatch_arena(arenas.parameters.dtype(), [&]<class T>(TypeTag<T>) {
     const auto* functor = static_cast<const Update<T>*>(functors_.raw_data());
     const auto update_segment = [&]<std::size_t... i>(const ArenaSegment& s, std::index_sequence<i...>) {

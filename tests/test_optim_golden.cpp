@@ -6,6 +6,7 @@
 #include <map>
 
 #include "optim/lion.h"
+#include "optim/muon.h"
 #include "tests/cuda_test.h"
 #include "tests/expectations.h"
 #include "tests/optimizer_steps.h"
@@ -106,6 +107,44 @@ TEST_P(OptimGolden, LionEqualsTimm) {
   EXPECT_TRUE(error <= 1e-12) << error;
   const double state_error = run.state_error(optimizer, {{"momentum", "exp_avg"}});
   EXPECT_TRUE(state_error <= 1e-12) << state_error;
+}
+
+// ---- Muon ----
+
+MuonOptions muon_options(bool nesterov, MuonOptions::AdjustLr adjust) {
+  return {.nesterov = nesterov, .adjust_lr_fn = adjust, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-7};
+}
+
+const std::map<std::string, std::string> state_names = {
+    {"momentum", "momentum_buffer"}, {"first_moment", "exp_avg"}, {"second_moment", "exp_avg_sq"}};
+
+/// Matrices wide, tall and of a convolution by Muon, a narrow one and a bias by AdamW.
+TEST_P(OptimGolden, MuonEqualsTimm) {
+  GoldenRun run("muon_original", GetParam());
+  Muon optimizer(run.groups(), muon_options(false, MuonOptions::AdjustLr::original));
+  const double error = run.replay(optimizer);
+  EXPECT_TRUE(error <= 1e-12) << error;
+  const double state_error = run.state_error(optimizer, state_names);
+  EXPECT_TRUE(state_error <= 1e-12) << state_error;
+}
+
+TEST_P(OptimGolden, MuonWithNesterovsMomentumEqualsTimm) {
+  GoldenRun run("muon_nesterov", GetParam());
+  Muon optimizer(run.groups(), muon_options(true, MuonOptions::AdjustLr::match_rms_adamw));
+  const double error = run.replay(optimizer);
+  EXPECT_TRUE(error <= 1e-12) << error;
+  const double state_error = run.state_error(optimizer, state_names);
+  EXPECT_TRUE(state_error <= 1e-12) << state_error;
+}
+
+/// Both round to bf16, in another order.
+TEST_P(OptimGolden, MuonInBf16StaysCloseToTimm) {
+  GoldenRun run("muon_bf16", GetParam());
+  Muon optimizer(run.groups(), muon_options(true, MuonOptions::AdjustLr::match_rms_adamw));
+  const double error = run.replay(optimizer);
+  EXPECT_TRUE(error <= 5e-4) << error;
+  const double state_error = run.state_error(optimizer, state_names);
+  EXPECT_TRUE(state_error <= 1e-6) << state_error;
 }
 
 }  // namespace

@@ -159,21 +159,21 @@ TEST_P(EveryOptimizer, TakesItsLearningRateFromTheLastCall) {
   EXPECT_EQ(trained.matrix.value().to_vector<double>(), before);
 }
 
-/// The squared distance of a linear map from another, over 60 steps.
+/// The squared distance of a linear map from another, over 100 steps.
 TEST_P(EveryOptimizer, FitsALinearMap) {
-  Trained trained(GetParam(), DType::f32, 0.02);
+  Trained trained(GetParam(), DType::f32, 0.05);
   const Device device = GetParam().second;
   const Tensor x = random_tensor({32, 10}, 7, DType::f32, device), map = random_tensor({6, 10}, 8, DType::f32, device);
   const Tensor y = linear(x, map);
   double first = 0, last = 0;
-  for (int t = 0; t < 60; ++t) {
+  for (int t = 0; t < 100; ++t) {
     Tape tape;
     const Tensor loss = mean(square(linear(x, trained.matrix) - y));
     last = loss.item();
     if (t == 0) first = last;
     trained.optimizer->step(tape.backward(loss));
   }
-  EXPECT_TRUE(last <= 0.5 * first) << first << " became " << last;
+  EXPECT_TRUE(last <= 0.25 * first) << first << " became " << last;
 }
 
 TEST(OptimizerTable, RefusesAnUnknownName) {
@@ -184,6 +184,22 @@ TEST(OptimizerTable, RefusesAnUnknownName) {
               make_optimizer("adam", {{.parameters = {{"p", &p}}}}, {});
             }),
             "make_optimizer: 'adam' is no optimiser, expected one of " + names);
+}
+
+TEST(OptimizerTable, RefusesOptionsThatARowHasNot) {
+  Parameter p(ones({2}));
+  const auto message = [&](const std::string& name, const std::map<std::string, std::string>& kwargs) {
+    return error_of([&] { make_optimizer(name, {{.parameters = {{"p", &p}}}}, {.kwargs = kwargs}); });
+  };
+  EXPECT_EQ(message("lion", {{"nesterov", "true"}}), "make_optimizer: lion has no option 'nesterov', expected none");
+  EXPECT_EQ(message("muon", {{"steps", "5"}}),
+            "make_optimizer: muon has no option 'steps', expected nesterov, ns_steps, adjust_lr_fn");
+  EXPECT_EQ(message("muon", {{"nesterov", "1"}}), "make_optimizer: nesterov is '1', expected one of false, true");
+  EXPECT_EQ(message("muon", {{"ns_steps", "5.5"}}), "make_optimizer: ns_steps is '5.5', expected an integer");
+  EXPECT_EQ(message("muon", {{"ns_steps", "0"}}), "muon: ns_steps is 0, expected 1 or more");
+  EXPECT_EQ(message("muon", {{"adjust_lr_fn", "none"}}),
+            "make_optimizer: adjust_lr_fn is 'none', expected one of match_rms_adamw, original");
+  EXPECT_EQ(message("muon", {{"nesterov", "false"}, {"ns_steps", "3"}, {"adjust_lr_fn", "original"}}), "");
 }
 
 }  // namespace

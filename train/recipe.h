@@ -61,6 +61,7 @@ struct Recipe {
   double opt_eps = 1e-8;
   std::vector<double> opt_betas;  // empty: the optimiser's own
   std::optional<double> momentum;
+  std::map<std::string, std::string> opt_kwargs;
   double weight_decay = 0.05;
   double clip_grad = 0;
   bool bce_loss = false, model_ema = false;

@@ -25,6 +25,20 @@ Normalization normalization_of(const PretrainedConfig& preprocessing) {
   return n;
 }
 
+/// Names of parameters outside the blocks (embeddings, stem, head), and of those like them that are
+/// exempt from decay wherever they are, such as tables of positions.
+std::vector<std::string> outside_blocks(const std::vector<std::string>& names,
+                                        const std::vector<std::string>& no_decay) {
+  const std::vector<int> depths = parameter_depths(names);
+  std::vector<std::string> outside;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string last = names[i].substr(names[i].rfind('.') + 1);
+    const bool is_exempt = std::ranges::any_of(no_decay, [&](const auto& n) { return n == names[i] || n == last; });
+    if (depths[i] == 0 || is_head_parameter(names[i]) || is_exempt) outside.push_back(names[i]);
+  }
+  return outside;
+}
+
 Range range_of(const std::vector<double>& pair) { return {pair[0], pair[1]}; }
 
 }  // namespace
@@ -152,8 +166,11 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
   auto groups = parameter_groups(parameters, {.weight_decay = recipe.weight_decay,
                                               .no_decay = model.info().no_decay,
                                               .learning_rate_scales = learning_rate_scales(recipe, names)});
-  OptimizerSettings settings{
-      .learning_rate = peak_learning_rate(recipe).value, .epsilon = recipe.opt_eps, .momentum = recipe.momentum};
+  OptimizerSettings settings{.learning_rate = peak_learning_rate(recipe).value,
+                             .epsilon = recipe.opt_eps,
+                             .momentum = recipe.momentum,
+                             .fallback_list = outside_blocks(names, model.info().no_decay),
+                             .kwargs = recipe.opt_kwargs};
   if (!recipe.opt_betas.empty()) settings.beta1 = recipe.opt_betas[0], settings.beta2 = recipe.opt_betas[1];
   return make_optimizer(recipe.opt, std::move(groups), settings);
 }
