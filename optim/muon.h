@@ -1,6 +1,9 @@
-// Muon: momentum, orthogonalised by a Newton-Schulz iteration, for matrices; AdamW for all the
-// rest. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"
-// (kellerjordan.github.io/posts/muon); with timm's options.
+// Muon: momentum, orthogonalised by a Newton-Schulz iteration, for matrices; AdamW for the rest.
+// Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"
+// (kellerjordan.github.io/posts/muon), with his coefficients and Nesterov's momentum.
+//
+// The names of options are timm's. Its defaults are others: no Nesterov momentum (and NAdamW
+// beside it), coefficients that differ from step to step ("quintic"; these are "original").
 #pragma once
 
 #include <string>

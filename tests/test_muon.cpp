@@ -1,4 +1,5 @@
-// Muon: its Newton-Schulz iteration against a plain one, singular values, which parameters it takes, and its memory.
+// Muon: its Newton-Schulz iteration against a plain one, singular values, which parameters it
+// takes, and its memory.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -64,7 +65,8 @@ Matrix plain_orthogonalize(Matrix x, int steps) {
   return x;
 }
 
-/// Singular values of x (m, n), m <= n: the roots of the eigenvalues of x x^T, by Jacobi's rotations.
+/// Singular values of x (m, n), m <= n: the roots of the eigenvalues of x x^T, by Jacobi's
+/// rotations.
 std::vector<double> singular_values(const Matrix& x) {
   Matrix a = product(x, transposed(x));
   const std::size_t n = a.size();
@@ -102,8 +104,9 @@ TEST(Muon, OrthogonalizesAsAPlainLoopDoes) {
   }
 }
 
-/// Whatever the singular values of x, from 1 down to 1/50 of the largest, those of the result are near 1: within
-/// the interval that the coefficients were chosen for, 0.7 to 1.2, and what bf16 adds.
+/// Whatever the singular values of x, from 1 down to 1/50 of the largest, those of the result are
+/// near 1: within the interval that the coefficients were chosen for, 0.7 to 1.2, and what bf16
+/// adds.
 TEST(Muon, MakesSingularValuesNearOne) {
   for (const DType dtype : {DType::f64, DType::f32}) {
     for (const Shape& shape : {Shape{12, 40}, Shape{40, 12}}) {

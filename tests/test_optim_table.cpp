@@ -4,9 +4,11 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "optim/optimizer_table.h"
 #include "optim/squared_norm.h"
+#include "tensor/graph.h"
 #include "tensor/parallel.h"
 #include "tests/cuda_test.h"
 #include "tests/expectations.h"
@@ -114,7 +116,7 @@ TEST_P(EveryOptimizer, GivesTheSameBitsForAnyNumberOfThreads) {
 /// skipped. Once the host has read it, updates go on as in a run that never met the bad one.
 TEST_P(EveryOptimizer, SkipsStepsUntilTheHostKnowsOfABadOne) {
   const Device device = GetParam().second;
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
   for (const bool by_loss : {false, true}) {
     Trained trained(GetParam(), DType::f64), other(GetParam(), DType::f64);
     trained.run(trained.gradients(0));
@@ -122,7 +124,7 @@ TEST_P(EveryOptimizer, SkipsStepsUntilTheHostKnowsOfABadOne) {
     const auto before = trained.everything();
     auto bad = trained.gradients(1);
     if (!by_loss) fill(bad[0].second, nan);
-    trained.run(bad, by_loss ? to_device(full({}, nan, DType::f64), device) : Tensor());
+    trained.run(bad, by_loss ? to_device(full({}, infinity, DType::f64), device) : Tensor());
     trained.run(trained.gradients(2));
     EXPECT_EQ(trained.everything(), before);
     EXPECT_EQ(trained.optimizer->statistics().to_vector<double>()[skipped_steps], 2);
@@ -175,6 +177,37 @@ TEST_P(EveryOptimizer, FitsALinearMap) {
   }
   EXPECT_TRUE(last <= 0.25 * first) << first << " became " << last;
 }
+
+#if VT_CUDA
+/// Recorded after one step in the ordinary way, and replayed with other gradients and rates.
+TEST_P(EveryOptimizer, TakesTheSameStepsFromAGraph) {
+  const auto& [name, device] = GetParam();
+  if (device.is_cpu()) return;  // graphs are of a GPU
+  Trained ordinary(GetParam(), DType::f32), recorded(GetParam(), DType::f32);
+  ordinary.run(ordinary.gradients(0));
+  recorded.run(recorded.gradients(0));
+  std::vector<std::pair<Parameter*, Tensor>> inputs = recorded.gradients(1);
+  std::optional<Graph> graph;
+  for (std::uint64_t t = 1; t < 4; ++t) {
+    for (Optimizer* optimizer : {ordinary.optimizer.get(), recorded.optimizer.get()}) {
+      optimizer->set_learning_rate(0.01 * static_cast<double>(t));
+    }
+    ordinary.run(ordinary.gradients(t));
+    const auto latest = recorded.gradients(t);
+    for (std::size_t i = 0; i < inputs.size(); ++i) copy_into(inputs[i].second, latest[i].second);
+    recorded.optimizer->prepare_step();
+    if (!graph) {
+      graph.emplace(device, [&] {
+        Tape tape;
+        recorded.optimizer->set_gradients(gradients_of(tape, inputs));
+        recorded.optimizer->run_step(1);
+      });
+    }
+    graph->replay();
+    EXPECT_EQ(ordinary.everything(), recorded.everything()) << t;
+  }
+}
+#endif
 
 TEST(OptimizerTable, RefusesAnUnknownName) {
   Parameter p(ones({2}));
