@@ -159,7 +159,7 @@ class Trial {
     const Tensor logits = cast(model_(batch_.images, {.training = true, .generator = &generator_}), DType::f32);
     const Tensor loss =
         batch_.targets.defined() ? soft_cross_entropy(logits, batch_.targets) : cross_entropy(logits, batch_.labels);
-    optimizer_->gather(tape.backward(loss));
+    optimizer_->set_gradients(tape.backward(loss));
     return loss;
   }
 

@@ -1,8 +1,10 @@
-// Arenas, gradient collection, clipping and state: everything of an optimiser but the update itself.
+// Arenas, gradient collection, clipping and state: everything of an optimiser but the update
+// itself.
 #include "optim/optimizer.h"
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <unordered_set>
 
 #include "ops/ops.h"
@@ -18,25 +20,37 @@ std::string last_component(const std::string& name) { return name.substr(name.rf
 
 }  // namespace
 
+std::vector<ParameterGroup> parameter_groups(const std::vector<NamedParameter>& parameters, const GroupRules& rules) {
+  const auto is_listed = [&](const std::string& name) {
+    return std::ranges::any_of(rules.no_decay, [&](const auto& n) { return n == name || n == last_component(name); });
+  };
+  const auto& scales = rules.learning_rate_scales;
+  VT_CHECK(scales.empty() || scales.size() == parameters.size(),
+           "parameter_groups: there are {} learning rate scales, expected {}, one for each parameter", scales.size(),
+           parameters.size());
+  std::map<std::pair<bool, double>, ParameterGroup> groups;  // by exemption from decay, by scale
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, parameter] = parameters[i];
+    const bool is_exempt = parameter->shape().size() <= 1 || is_listed(name);
+    const double scale = scales.empty() ? 1 : scales[i];
+    ParameterGroup& group = groups[{is_exempt, scale}];
+    group.weight_decay = is_exempt ? 0 : rules.weight_decay;
+    group.learning_rate_scale = scale;
+    group.parameters.push_back(parameters[i]);
+  }
+  std::vector<ParameterGroup> list;
+  for (auto& [key, group] : groups) list.push_back(std::move(group));
+  return list;
+}
+
 std::vector<ParameterGroup> weight_decay_groups(const std::vector<NamedParameter>& parameters, double weight_decay,
                                                 const std::vector<std::string>& no_decay) {
-  const auto is_listed = [&](const std::string& name) {
-    return std::ranges::any_of(no_decay, [&](const auto& n) { return n == name || n == last_component(name); });
-  };
-  ParameterGroup decayed{.parameters = {}, .weight_decay = weight_decay}, exempt;
-  for (const NamedParameter& p : parameters) {
-    (p.parameter->shape().size() <= 1 || is_listed(p.name) ? exempt : decayed).parameters.push_back(p);
-  }
-  std::vector<ParameterGroup> groups;
-  for (ParameterGroup& group : {std::ref(decayed), std::ref(exempt)}) {
-    if (!group.parameters.empty()) groups.push_back(std::move(group));
-  }
-  return groups;
+  return parameter_groups(parameters, {.weight_decay = weight_decay, .no_decay = no_decay});
 }
 
 Optimizer::Optimizer(std::string name, std::vector<ParameterGroup> groups, double learning_rate,
-                     std::vector<std::string> moments)
-    : name_(std::move(name)), groups_(std::move(groups)), moment_names_(std::move(moments)) {
+                     std::vector<MomentSpec> moments)
+    : name_(std::move(name)), groups_(std::move(groups)), moment_specs_(std::move(moments)) {
   set_learning_rate(learning_rate);
   check_groups();
   build_arenas();
@@ -75,20 +89,33 @@ void Optimizer::build_arenas() {
     }
   }
   const Tensor& first = entries_.front().parameter->value();
-  parameters_ = zeros({size}, first.dtype(), first.device());
-  gradients_ = zeros_like(parameters_);
-  statistics_ = zeros({3}, DType::f64, first.device());
-  for (std::size_t i = 0; i < moment_names_.size(); ++i) moments_.push_back(zeros_like(parameters_));
+  arenas_.parameters = zeros({size}, first.dtype(), first.device());
+  arenas_.gradients = zeros_like(arenas_.parameters);
+  arenas_.statistics = zeros({3}, DType::f64, first.device());
+  build_moments(size);
   for (const Entry& entry : entries_) {
-    Tensor place = view(parameters_, entry);
-    copy_into(place, entry.parameter->value());
-    entry.parameter->value() = place;
+    Tensor elements = view(arenas_.parameters, entry);
+    copy_into(elements, entry.parameter->value());
+    entry.parameter->value() = elements;
   }
 }
 
-Tensor Optimizer::view(const Tensor& arena, const Entry& entry) const {
+/// Groups lie one after the other in the arenas, so those that share a moment are a range of it.
+void Optimizer::build_moments(std::int64_t arena_size) {
+  const auto begin_of = [&](std::size_t group) {
+    const auto first = std::ranges::find_if(entries_, [&](const Entry& entry) { return entry.group >= group; });
+    return first == entries_.end() ? arena_size : first->begin;
+  };
+  for (const MomentSpec& spec : moment_specs_) {
+    const std::int64_t begin = begin_of(spec.first_group);
+    const Tensor& like = arenas_.parameters;
+    arenas_.moments.push_back({zeros({begin_of(spec.end_group) - begin}, like.dtype(), like.device()), begin});
+  }
+}
+
+Tensor Optimizer::view(const Tensor& arena, const Entry& entry, std::int64_t arena_begin) const {
   const Shape& shape = entry.parameter->shape();
-  return arena.view_as(shape, contiguous_strides(shape), entry.begin);
+  return arena.view_as(shape, contiguous_strides(shape), entry.begin - arena_begin);
 }
 
 void Optimizer::set_learning_rate(double learning_rate) {
@@ -97,16 +124,16 @@ void Optimizer::set_learning_rate(double learning_rate) {
   learning_rate_ = learning_rate;
 }
 
-void Optimizer::gather(const Gradients& gradients, double scale) {
-  is_gathered_ = false;
+void Optimizer::set_gradients(const Gradients& gradients, double scale) {
+  has_gradients_ = false;
   accumulate(gradients, scale);
 }
 
 void Optimizer::accumulate(const Gradients& gradients, double scale) {
-  if (!is_gathered_) {
+  if (!has_gradients_) {
     for (Entry& entry : entries_) entry.has_gradient = false;
   }
-  is_gathered_ = true;
+  has_gradients_ = true;
   is_measured_ = false;
   std::vector<Tensor> copied, copies, added_to, added;  // targets and sources
   for (Entry& entry : entries_) {
@@ -114,8 +141,8 @@ void Optimizer::accumulate(const Gradients& gradients, double scale) {
     if (!gradient.defined()) continue;
     VT_CHECK(gradient.shape() == entry.parameter->shape(), "{}: the gradient of {} has shape {}, expected {}", name_,
              entry.name, to_string(gradient.shape()), to_string(entry.parameter->shape()));
-    if (scale != 1) gradient = mul(cast_data(gradient, gradients_.dtype()), scale);
-    (entry.has_gradient ? added_to : copied).push_back(view(gradients_, entry));
+    if (scale != 1) gradient = mul(cast_data(gradient, arenas_.gradients.dtype()), scale);
+    (entry.has_gradient ? added_to : copied).push_back(view(arenas_.gradients, entry));
     (entry.has_gradient ? added : copies).push_back(gradient);
     entry.has_gradient = true;
   }
@@ -128,13 +155,17 @@ std::vector<ArenaSegment> Optimizer::segments() const {
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
     if (!entry.has_gradient) continue;
-    const std::int64_t end = i + 1 < entries_.size() ? entries_[i + 1].begin : parameters_.numel();
+    const std::int64_t end = i + 1 < entries_.size() ? entries_[i + 1].begin : arenas_.parameters.numel();
     const bool joins = i > 0 && entries_[i - 1].has_gradient && entries_[i - 1].group == entry.group;
     if (joins) {
       list.back().end = end;
     } else {
       const ParameterGroup& group = groups_[entry.group];
-      list.push_back({entry.begin, end, learning_rate_ * group.learning_rate_scale, group.weight_decay});
+      list.push_back({.begin = entry.begin,
+                      .end = end,
+                      .learning_rate = learning_rate_ * group.learning_rate_scale,
+                      .weight_decay = group.weight_decay,
+                      .group = entry.group});
     }
   }
   return list;
@@ -142,24 +173,24 @@ std::vector<ArenaSegment> Optimizer::segments() const {
 
 void Optimizer::measure(double max_norm, const Tensor& loss) {
   VT_CHECK(max_norm >= 0, "{}: clip to norm {}, expected 0 (only measure) or more", name_, max_norm);
-  measure_gradients(gradients_, segments(), max_norm, loss, statistics_);
+  measure_gradients(arenas_.gradients, segments(), max_norm, loss, arenas_.statistics);
   is_measured_ = true;
 }
 
 double Optimizer::clip(double max_norm) {
   measure(max_norm);
-  const auto statistics = statistics_.to_vector<double>();
-  if (statistics[updates_left_out] != 0) throw_non_finite();
+  const auto statistics = arenas_.statistics.to_vector<double>();
+  if (statistics[skipped_steps] != 0) throw_non_finite();
   return std::sqrt(statistics[gradient_norm_squared]);
 }
 
 void Optimizer::throw_non_finite() {
-  const auto left_out = static_cast<std::int64_t>(statistics_.to_vector<double>()[updates_left_out]);
-  step_count_ -= is_measured_ ? left_out - 1 : left_out;  // one that clip() measured has not been counted
-  fill(statistics_, 0);
-  is_gathered_ = is_measured_ = false;
+  const auto skipped = static_cast<std::int64_t>(arenas_.statistics.to_vector<double>()[skipped_steps]);
+  step_count_ -= is_measured_ ? skipped - 1 : skipped;  // one that clip() measured has not been counted
+  fill(arenas_.statistics, 0);
+  has_gradients_ = is_measured_ = false;
   for (const Entry& entry : entries_) {
-    if (entry.has_gradient && !std::isfinite(squared_norm(view(gradients_, entry)))) {
+    if (entry.has_gradient && !std::isfinite(squared_norm(view(arenas_.gradients, entry)))) {
       throw NonFiniteGradient(fmt::format("{}: the gradient of {} is not finite in step {}; no parameter was changed",
                                           name_, entry.name, step_count_ + 1),
                               entry.name);
@@ -170,7 +201,7 @@ void Optimizer::throw_non_finite() {
 }
 
 void Optimizer::step() {
-  check_gathered();
+  check_gradients_are_set();
   if (!is_measured_) clip(0);
   prepare_step();
   update_segments();
@@ -181,9 +212,9 @@ void Optimizer::prepare_step() {
   prepare(segments());
 }
 
-void Optimizer::check_gathered() const {
-  VT_CHECK(is_gathered_ && !segments().empty(),
-           "{}: no parameter has a gradient; call gather with the result of backward first", name_);
+void Optimizer::check_gradients_are_set() const {
+  VT_CHECK(has_gradients_ && !segments().empty(),
+           "{}: no parameter has a gradient; call set_gradients with the result of backward first", name_);
 }
 
 void Optimizer::run_step(double max_norm, const Tensor& loss) {
@@ -193,20 +224,20 @@ void Optimizer::run_step(double max_norm, const Tensor& loss) {
 
 void Optimizer::update_segments() {
   update(segments());
-  parameters_.storage()->bump_version();
+  arenas_.parameters.storage()->bump_version();
   if (bf16_copy_.defined()) refresh_bf16_copy();
-  is_gathered_ = is_measured_ = false;
+  has_gradients_ = is_measured_ = false;
 }
 
 void Optimizer::keep_bf16_copy() {
-  VT_CHECK(parameters_.dtype() == DType::f32, "{}: parameters are {}, expected f32 to keep them in bf16 as well", name_,
-           name_of(parameters_.dtype()));
-  bf16_copy_ = zeros(parameters_.shape(), DType::bf16, parameters_.device());
+  VT_CHECK(arenas_.parameters.dtype() == DType::f32, "{}: parameters are {}, expected f32 to keep them in bf16 as well",
+           name_, name_of(arenas_.parameters.dtype()));
+  bf16_copy_ = zeros(arenas_.parameters.shape(), DType::bf16, arenas_.parameters.device());
   refresh_bf16_copy();
 }
 
 void Optimizer::refresh_bf16_copy() {
-  copy_into(bf16_copy_, parameters_);
+  copy_into(bf16_copy_, arenas_.parameters);
   for (const Entry& entry : entries_) entry.parameter->set_bf16_copy(view(bf16_copy_, entry));
 }
 
@@ -218,9 +249,12 @@ std::int64_t Optimizer::parameter_count() const {
 
 OptimizerState Optimizer::state() const {
   OptimizerState state{.tensors = {}, .counters = {{"step", step_count_}}};
-  for (std::size_t i = 0; i < moments_.size(); ++i) {
+  const auto& moments = arenas_.moments;
+  for (std::size_t i = 0; i < moments.size(); ++i) {
+    const MomentSpec& spec = moment_specs_[i];
     for (const Entry& entry : entries_) {
-      state.tensors.emplace_back(moment_names_[i] + "." + entry.name, view(moments_[i], entry));
+      if (entry.group < spec.first_group || entry.group >= spec.end_group) continue;
+      state.tensors.emplace_back(spec.name + "." + entry.name, view(moments[i].values, entry, moments[i].begin));
     }
   }
   return state;

@@ -1,4 +1,5 @@
-// Learning-rate schedules: pure functions of time, so that there is nothing to save and any moment can be asked for.
+// Learning-rate schedules: pure functions of time, so that there is nothing to save and any moment
+// can be asked for.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,12 @@ namespace vitrine {
 ///   linear:      base + (minimum - base) t / total, then minimum
 ///   cosine:      minimum + (base - minimum)(1 + cos(pi t / total)) / 2, then minimum
 ///
-/// As in timm, the decay counts t from 0, so the end of the warm-up lies a little below base (at t = 5 of 300 epochs: 0.9993
-/// of it). With `decay_after_warmup` it counts from the end of the warm-up, and `total` is the length after it.
+/// As in timm, the decay counts t from 0, so the end of the warm-up lies a little below base (at t
+/// = 5 of 300 epochs: 0.9993 of it). With `decay_after_warmup` it counts from the end of the
+/// warm-up, and `total` is the length after it.
 ///
-/// DeiT trains by epoch and sets the rate of t = e after epoch e, so its epochs 0 and 1 both run at at(0).
+/// DeiT trains by epoch and sets the rate of t = e after epoch e, so its epochs 0 and 1 both run at
+/// at(0).
 struct Schedule {
   enum class Decay { constant, linear, cosine };
 

@@ -1,4 +1,5 @@
-// The sum of squares in two stages: one partial sum for each block of fixed size, then their sum in order.
+// The sum of squares in two stages: one partial sum for each block of fixed size, then their sum in
+// order.
 #include "optim/squared_norm.h"
 
 #include <cmath>
@@ -17,13 +18,14 @@ constexpr double torch_epsilon = 1e-6;        // added to the norm that clipping
 VT_HD inline bool is_finite(double x) { return x - x == 0; }
 
 /// Fills the statistics from the sum of squares; `loss` may be null.
-VT_HD inline void decide(double total, double max_norm, const double* loss, double* statistics) {
-  const double factor = max_norm / (std::sqrt(total) + torch_epsilon);
+VT_HD inline void fill_statistics(double total, double max_norm, const double* loss, double* statistics) {
+  const double coefficient = max_norm / (std::sqrt(total) + torch_epsilon);
   statistics[gradient_norm_squared] = total;
-  statistics[gradient_factor] = max_norm > 0 && factor < 1 ? factor : 1;
-  // The count stays above zero, so that later updates are left out too until the host has heard of it.
-  const bool good = is_finite(total) && (!loss || is_finite(*loss)) && statistics[updates_left_out] == 0;
-  if (!good) statistics[updates_left_out] += 1;
+  statistics[clip_coefficient] = max_norm > 0 && coefficient < 1 ? coefficient : 1;
+  // A count above zero stays so, and later updates are skipped too, until the host reads it and
+  // calls throw_non_finite.
+  const bool good = is_finite(total) && (!loss || is_finite(*loss)) && statistics[skipped_steps] == 0;
+  if (!good) statistics[skipped_steps] += 1;
 }
 
 // ---- CPU: eight running sums for each block, so that the loop vectorises ----
@@ -69,11 +71,11 @@ __global__ void block_sums_kernel(const T* x, std::int64_t count, double* sums) 
   if (threadIdx.x == 0) sums[blockIdx.x] = partial[0];
 }
 
-/// Joins the sums of the blocks, and decides about the update.
-__global__ void decide_kernel(const double* sums, std::int64_t count, double max_norm, const double* loss,
-                              double* statistics) {
+/// Adds the sums of the blocks, in order, and fills the statistics.
+__global__ void clip_coefficient_kernel(const double* sums, std::int64_t count, double max_norm, const double* loss,
+                                        double* statistics) {
   const double total = warp_sum<double>(count, [&](std::int64_t i) { return sums[i]; });
-  if (threadIdx.x == 0) decide(total, max_norm, loss, statistics);
+  if (threadIdx.x == 0) fill_statistics(total, max_norm, loss, statistics);
 }
 #endif
 
@@ -114,13 +116,13 @@ void measure_gradients(const Tensor& gradients, const std::vector<ArenaSegment>&
   const double* checked = loss.defined() ? loss.data<double>() : nullptr;
 #if VT_CUDA
   if (gradients.device().is_cuda()) {
-    launch(decide_kernel, dim3(1), dim3(warp_threads), 0, current_stream(), sums.data<double>(), blocks, max_norm,
-           checked, result);
+    launch(clip_coefficient_kernel, dim3(1), dim3(warp_threads), 0, current_stream(), sums.data<double>(), blocks,
+           max_norm, checked, result);
     return;
   }
 #endif
   const double* first = std::as_const(sums).data<double>();
-  decide(std::accumulate(first, first + blocks, 0.0), max_norm, checked, result);
+  fill_statistics(std::accumulate(first, first + blocks, 0.0), max_norm, checked, result);
 }
 
 double squared_norm(const Tensor& x) {

@@ -84,7 +84,7 @@ void Trainer::settle() {
   const UpdateResult result = std::move(*pending_);
   pending_.reset();
   const std::vector<double> numbers = result.numbers.get();
-  if (numbers[1 + updates_left_out] != 0) report_non_finite(result, numbers[0] / static_cast<double>(result.images));
+  if (numbers[1 + skipped_steps] != 0) report_non_finite(result, numbers[0] / static_cast<double>(result.images));
   state_.loss_sum += numbers[0];
   state_.loss_images += result.images;
   if (!distillation_) return;

@@ -23,7 +23,7 @@ TEST(OptimAdamW, ResultsDoNotDependOnTheNumberOfThreads) {
     AdamW optimizer({{.parameters = {{"p", &p}}, .weight_decay = 0.1}});
     for (std::uint64_t t = 0; t < 3; ++t) {
       Tape tape;
-      optimizer.gather(gradients_of(tape, {{&p, random_tensor({70001}, 2 + t, DType::f32)}}));
+      optimizer.set_gradients(gradients_of(tape, {{&p, random_tensor({70001}, 2 + t, DType::f32)}}));
       optimizer.clip(1);
       optimizer.step();
     }
@@ -62,7 +62,7 @@ TEST(OptimClip, ZeroOnlyMeasures) {
   Parameter p(zeros({2}, DType::f64));
   Sgd optimizer({{.parameters = {{"p", &p}}}}, {.learning_rate = 1, .momentum = 0});
   Tape tape;
-  optimizer.gather(gradients_of(tape, {{&p, from_values<double>({3, 4}, {2})}}));
+  optimizer.set_gradients(gradients_of(tape, {{&p, from_values<double>({3, 4}, {2})}}));
   EXPECT_EQ(optimizer.clip(), 5);
   optimizer.step();
   EXPECT_EQ(p.value().to_vector<double>(), (std::vector<double>{-3, -4}));

@@ -81,23 +81,6 @@ TEST_P(OptimOnDevice, AdamWInFloatStaysCloseToPyTorchInDouble) {
   EXPECT_TRUE(error <= 3e-5 && error > 1e-9) << error;
 }
 
-TEST_P(OptimOnDevice, AdamWContinuesBitForBit) {
-  const auto gradient = [](std::uint64_t t) { return random({9}, 50 + t, DType::f32); };
-  Parameter p(random({9}, 1, DType::f32));
-  AdamW optimizer({{.parameters = {{"p", &p}}, .weight_decay = 0.1}});
-  for (std::uint64_t t = 0; t < 3; ++t) step_with(optimizer, {{&p, gradient(t)}});
-
-  Parameter q(clone(p.value()));
-  AdamW resumed({{.parameters = {{"p", &q}}, .weight_decay = 0.1}});
-  resumed.load_state(optimizer.state());
-  EXPECT_EQ(resumed.step_count(), 3);
-  for (std::uint64_t t = 3; t < 6; ++t) {
-    step_with(optimizer, {{&p, gradient(t)}});
-    step_with(resumed, {{&q, gradient(t)}});
-  }
-  EXPECT_EQ(p.value().to_vector<float>(), q.value().to_vector<float>());
-}
-
 // ---- SGD, averages ----
 
 TEST_P(OptimOnDevice, SgdFollowsItsFormula) {
@@ -177,7 +160,7 @@ TEST_P(OptimOnDevice, ClippingEqualsPyTorch) {
     }
     Sgd optimizer({{.parameters = named}}, {.learning_rate = 1, .momentum = 0});
     Tape tape;
-    optimizer.gather(gradients_of(tape, gradients));
+    optimizer.set_gradients(gradients_of(tape, gradients));
     const double norm = optimizer.clip(file.at(name + "max_norm").item());
     EXPECT_TRUE(std::abs(norm / file.at(name + "norm").item() - 1) <= 1e-14) << norm;
     optimizer.step();  // from 0 with rate 1: the parameter is minus the clipped gradient
@@ -228,52 +211,13 @@ TEST_P(OptimOnDevice, ABadGradientIsNamedAndChangesNothing) {
   }
 }
 
-/// An update that does not wait for the GPU.
-void run(Optimizer& optimizer, Parameter& p, const Tensor& gradient, const Tensor& loss = {}) {
-  Tape tape;
-  optimizer.gather(gradients_of(tape, {{&p, gradient}}));
-  optimizer.prepare_step();
-  optimizer.run_step(1, loss);
-}
-
-/// After one good update come a bad one, by its gradient or its loss, and another good one: both are left out. Once the host
-/// has heard of it, updates go on as in `other`, which never met the bad one.
-void expect_left_out(Optimizer& optimizer, Parameter& p, Optimizer& other, Parameter& q, const Tensor& bad_gradient,
-                     const Tensor& loss) {
-  const auto gradient = [&](std::uint64_t t) {
-    return random_tensor(p.shape(), 10 + t, DType::f64, p.value().device());
-  };
-  run(optimizer, p, gradient(0));
-  run(other, q, gradient(0));
-  const auto before = p.value().to_vector<double>();
-  run(optimizer, p, bad_gradient, loss);
-  run(optimizer, p, gradient(1));
-  EXPECT_EQ(p.value().to_vector<double>(), before);
-  EXPECT_EQ(optimizer.statistics().to_vector<double>()[updates_left_out], 2);
-  EXPECT_THROW(optimizer.throw_non_finite(), NonFiniteGradient);
-  EXPECT_EQ(optimizer.step_count(), 1);
-  run(optimizer, p, gradient(2));
-  run(other, q, gradient(2));
-  EXPECT_EQ(p.value().to_vector<double>(), q.value().to_vector<double>());
-  EXPECT_NE(p.value().to_vector<double>(), before);
-}
-
-TEST_P(OptimOnDevice, UpdatesAreLeftOutUntilTheHostHasHeardOfABadOne) {
-  const Tensor start = random({21}, 1), good = random({21}, 2), bad = here(full({21}, nan, DType::f64));
-  const Tensor bad_loss = here(full({}, infinity, DType::f64));
-  for (const bool by_loss : {false, true}) {
-    Parameter a(clone(start)), b(clone(start)), c(clone(start)), d(clone(start));
-    AdamW adamw({{.parameters = {{"p", &a}}}}), other_adamw({{.parameters = {{"p", &b}}}});
-    expect_left_out(adamw, a, other_adamw, b, by_loss ? good : bad, by_loss ? bad_loss : Tensor());
-    Sgd sgd({{.parameters = {{"p", &c}}}}), other_sgd({{.parameters = {{"p", &d}}}});
-    expect_left_out(sgd, c, other_sgd, d, by_loss ? good : bad, by_loss ? bad_loss : Tensor());
-  }
-}
-
 TEST_P(OptimOnDevice, TheBadGradientOfAnUpdateThatDidNotWaitIsNamed) {
   Parameter p(random({21}, 1));
   Sgd optimizer({{.parameters = {{"layer.p", &p}}}});
-  run(optimizer, p, here(full({21}, infinity, DType::f64)));
+  Tape tape;
+  optimizer.set_gradients(gradients_of(tape, {{&p, here(full({21}, infinity, DType::f64))}}));
+  optimizer.prepare_step();
+  optimizer.run_step(1);
   EXPECT_EQ(error_of([&] { optimizer.throw_non_finite(); }),
             "sgd: the gradient of layer.p is not finite in step 1; no parameter was changed");
 }

@@ -59,8 +59,10 @@ struct Recipe {
   // Optimisation
   std::string opt = "adamw";
   double opt_eps = 1e-8;
-  std::vector<double> opt_betas = {0.9, 0.999};
-  double momentum = 0.9, weight_decay = 0.05;
+  std::vector<double> opt_betas;  // empty: the optimiser's own
+  std::optional<double> momentum;
+  std::map<std::string, std::string> opt_kwargs;
+  double weight_decay = 0.05;
   double clip_grad = 0;
   bool bce_loss = false, model_ema = false;
   double model_ema_decay = 0.9998;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "optim/optimizer_table.h"
 #include "train/recipe/recipe.h"
 
 namespace vitrine {
@@ -135,14 +136,36 @@ Fields model_fields() {
   };
 }
 
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const OptimizerRow& row : optimizer_table()) names.push_back(row.name);
+  return names;
+}
+
+std::string optimizer_help() {
+  std::vector<std::string> lines;
+  for (const OptimizerRow& row : optimizer_table()) lines.push_back(row.name + ", " + row.help);
+  return fmt::format("{}", fmt::join(lines, "; "));
+}
+
+std::string optimizer_kwargs() {
+  std::vector<std::string> lines;
+  for (const OptimizerRow& row : optimizer_table()) {
+    if (!row.kwargs.empty()) lines.push_back(fmt::format("of {} {}", row.name, fmt::join(row.kwargs, ", ")));
+  }
+  return fmt::format("{}", fmt::join(lines, "; "));
+}
+
 Fields optimizer_fields() {
   return {
-      {"opt", &Recipe::opt, one_of({"adamw", "sgd", "momentum"}),
-       "optimiser; as in timm, sgd is with Nesterov's momentum, momentum is without"},
-      {"opt-eps", &Recipe::opt_eps, above_zero(), "epsilon of AdamW"},
+      {"opt", &Recipe::opt, one_of(optimizer_names()), "optimiser: " + optimizer_help()},
+      {"opt-eps", &Recipe::opt_eps, above_zero(), "epsilon of AdamW, that of muon included"},
       {"opt-betas", &Recipe::opt_betas,
-       list_of({2}, "two numbers from 0 to below 1", [](double x) { return x >= 0 && x < 1; }), "betas of AdamW"},
-      {"momentum", &Recipe::momentum, below_one(), "of SGD"},
+       list_of({0, 2}, "two numbers from 0 to below 1", [](double x) { return x >= 0 && x < 1; }),
+       "decay of the moving averages; the optimiser's own if not given: 0.9 0.999, of lion 0.9 0.99, of "
+       "muon's AdamW 0.9 0.95"},
+      {"momentum", &Recipe::momentum, below_one(), "of sgd and momentum, 0.9 if not given, and of muon, 0.95"},
+      {"opt-kwargs", &Recipe::opt_kwargs, any("name=value pairs"), "options of one optimiser: " + optimizer_kwargs()},
       {"weight-decay", &Recipe::weight_decay, at_least(0), "for parameters of two dimensions and more"},
       {"clip-grad", &Recipe::clip_grad, at_least(0), "largest norm of the gradient; 0 = no limit"},
       {"bce-loss", &Recipe::bce_loss, yes_or_no(), "binary cross-entropy for each class instead of softmax"},

@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "models/parameter_depth.h"
-#include "optim/adamw.h"
-#include "optim/sgd.h"
+#include "optim/optimizer_table.h"
 #include "weights/model_folder.h"
 
 namespace vitrine {
@@ -27,25 +25,18 @@ Normalization normalization_of(const PretrainedConfig& preprocessing) {
   return n;
 }
 
-/// The same groups, each in parts that share a learning rate.
-std::vector<ParameterGroup> split_by_rate(const Recipe& recipe, const Model& model,
-                                          const std::vector<ParameterGroup>& groups) {
-  std::vector<std::string> names;
-  for (const NamedParameter& parameter : model.parameters()) names.push_back(parameter.name);
-  const std::vector<double> scales = learning_rate_scales(recipe, names);
-  std::vector<ParameterGroup> parts;
-  for (const ParameterGroup& group : groups) {
-    std::map<double, ParameterGroup> by_scale;
-    for (const NamedParameter& parameter : group.parameters) {
-      const double scale = scales[static_cast<std::size_t>(std::ranges::find(names, parameter.name) - names.begin())];
-      ParameterGroup& part = by_scale[scale];
-      part.weight_decay = group.weight_decay;
-      part.learning_rate_scale = scale;
-      part.parameters.push_back(parameter);
-    }
-    for (auto& [scale, part] : by_scale) parts.push_back(std::move(part));
+/// Names of parameters outside the blocks (embeddings, stem, head), and of those like them that are
+/// exempt from decay wherever they are, such as tables of positions.
+std::vector<std::string> outside_blocks(const std::vector<std::string>& names,
+                                        const std::vector<std::string>& no_decay) {
+  const std::vector<int> depths = parameter_depths(names);
+  std::vector<std::string> outside;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string last = names[i].substr(names[i].rfind('.') + 1);
+    const bool is_exempt = std::ranges::any_of(no_decay, [&](const auto& n) { return n == names[i] || n == last; });
+    if (depths[i] == 0 || is_head_parameter(names[i]) || is_exempt) outside.push_back(names[i]);
   }
-  return parts;
+  return outside;
 }
 
 Range range_of(const std::vector<double>& pair) { return {pair[0], pair[1]}; }
@@ -169,18 +160,19 @@ std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model) {
-  auto groups = weight_decay_groups(model.parameters(), recipe.weight_decay, model.info().no_decay);
-  if (recipe.head_lr || recipe.layer_decay) groups = split_by_rate(recipe, model, groups);
-  const double rate = peak_learning_rate(recipe).value;
-  if (recipe.opt != "adamw") {
-    return std::make_unique<Sgd>(
-        std::move(groups),
-        SgdOptions{.learning_rate = rate, .momentum = recipe.momentum, .nesterov = recipe.opt == "sgd"});
-  }
-  return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.learning_rate = rate,
-                                                                 .beta1 = recipe.opt_betas[0],
-                                                                 .beta2 = recipe.opt_betas[1],
-                                                                 .epsilon = recipe.opt_eps});
+  const std::vector<NamedParameter> parameters = model.parameters();
+  std::vector<std::string> names;
+  for (const NamedParameter& parameter : parameters) names.push_back(parameter.name);
+  auto groups = parameter_groups(parameters, {.weight_decay = recipe.weight_decay,
+                                              .no_decay = model.info().no_decay,
+                                              .learning_rate_scales = learning_rate_scales(recipe, names)});
+  OptimizerSettings settings{.learning_rate = peak_learning_rate(recipe).value,
+                             .epsilon = recipe.opt_eps,
+                             .momentum = recipe.momentum,
+                             .fallback_list = outside_blocks(names, model.info().no_decay),
+                             .kwargs = recipe.opt_kwargs};
+  if (!recipe.opt_betas.empty()) settings.beta1 = recipe.opt_betas[0], settings.beta2 = recipe.opt_betas[1];
+  return make_optimizer(recipe.opt, std::move(groups), settings);
 }
 
 Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch) {
