@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "optim/arena/squared_norm.h"
 #include "optim/fused_optimizer.h"
-#include "optim/squared_norm.h"
 #include "tensor/device/launch.h"
 #include "tensor/device/packs.h"
 #include "tensor/parallel.h"

@@ -8,7 +8,7 @@
 #include <unordered_set>
 
 #include "ops/ops.h"
-#include "optim/squared_norm.h"
+#include "optim/arena/squared_norm.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

@@ -25,7 +25,7 @@
 
 #include "autograd/parameter.h"
 #include "autograd/tape.h"
-#include "optim/arena_segment.h"
+#include "optim/arena/arena_segment.h"
 
 namespace vitrine {
 

@@ -5,7 +5,7 @@
 
 #include "autograd/op_hook.h"
 #include "ops/ops.h"
-#include "optim/squared_norm.h"
+#include "optim/arena/squared_norm.h"
 
 namespace vitrine {
 namespace {

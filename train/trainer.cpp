@@ -7,7 +7,7 @@
 #include "autograd/tape.h"
 #include "ops/ops.h"
 #include "ops/product/gemm_cuda.h"
-#include "optim/squared_norm.h"
+#include "optim/arena/squared_norm.h"
 #include "tensor/parallel.h"
 #include "weights/files/file.h"
 #include "weights/load_weights.h"

@@ -8,9 +8,9 @@
 #include <map>
 
 #include "optim/adamw.h"
+#include "optim/arena/squared_norm.h"
 #include "optim/average.h"
 #include "optim/sgd.h"
-#include "optim/squared_norm.h"
 #include "tests/optim/optimizer_steps.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/expectations.h"

@@ -6,8 +6,8 @@
 #include <limits>
 #include <optional>
 
+#include "optim/arena/squared_norm.h"
 #include "optim/optimizer_table.h"
-#include "optim/squared_norm.h"
 #include "tensor/device/graph.h"
 #include "tensor/parallel.h"
 #include "tests/optim/optimizer_steps.h"

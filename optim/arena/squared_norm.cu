@@ -1,6 +1,6 @@
 // The sum of squares in two stages: one partial sum for each block of fixed size, then their sum in
 // order.
-#include "optim/squared_norm.h"
+#include "optim/arena/squared_norm.h"
 
 #include <cmath>
 #include <numeric>

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "optim/arena_segment.h"
+#include "optim/arena/arena_segment.h"
 #include "tensor/tensor.h"
 
 namespace vitrine {
