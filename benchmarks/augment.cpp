@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <ctime>
 
-#include "data/dataset.h"
-#include "data/transforms.h"
+#include "data/augment/transforms.h"
+#include "data/datasets/dataset.h"
 #include "tensor/error.h"
 
 using namespace vitrine;

@@ -2,7 +2,7 @@
 //   ladders [layer_norm] [layer_norm_backward] [attention] [--device cuda] [--repetitions N] [--json FILE]
 // A rung with wrong results is not timed. Rates are of the bytes or operations that the problem itself demands.
 // Exit codes: 0 every rung is right; 1 one is not; 2 wrong words, or no GPU here.
-#include "benchmarks/ladders/ladder.h"
+#include "benchmarks/ladders/all_ladders.h"
 
 #include <fmt/core.h>
 
@@ -13,8 +13,8 @@
 
 #include "benchmarks/support/peak.h"
 #include "benchmarks/support/stopwatch.h"
-#include "tensor/allocator.h"
-#include "train/file.h"
+#include "tensor/device/allocator.h"
+#include "weights/files/file.h"
 
 namespace vitrine {
 namespace {

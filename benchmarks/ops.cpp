@@ -11,10 +11,10 @@
 
 #include "benchmarks/support/device_rows.h"
 #include "benchmarks/support/peak.h"
+#include "op_table/drivers.h"
 #include "tensor/parallel.h"
-#include "tests/op_drivers.h"
-#include "train/file.h"
-#include "train/setup.h"
+#include "train/recipe/setup.h"
+#include "weights/files/file.h"
 
 namespace vitrine {
 namespace {

@@ -10,15 +10,15 @@
 #include "autograd/tape.h"
 #include "benchmarks/support/stopwatch.h"
 #include "models/registry.h"
-#include "ops/gemm_cuda.h"
+#include "op_table/op_table.h"
 #include "ops/ops.h"
+#include "ops/product/gemm_cuda.h"
 #include "optim/adamw.h"
-#include "tensor/allocator.h"
-#include "tensor/graph.h"
+#include "tensor/device/allocator.h"
+#include "tensor/device/graph.h"
 #include "tensor/parallel.h"
-#include "tests/op_table.h"
-#include "train/safetensors.h"
-#include "train/setup.h"
+#include "train/recipe/setup.h"
+#include "weights/files/safetensors.h"
 
 using namespace vitrine;
 

@@ -6,7 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_options.h"
-#include "train/augmentation_sheet.h"
+#include "train/recipe/augmentation_sheet.h"
 
 namespace vitrine {
 namespace {

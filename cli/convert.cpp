@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "models/weight_layouts.h"
-#include "train/file.h"
-#include "train/safetensors.h"
-#include "train/weights.h"
+#include "weights/files/file.h"
+#include "weights/files/safetensors.h"
+#include "weights/model_folder.h"
+#include "weights/names/weight_layouts.h"
 
 namespace vitrine {
 namespace {

@@ -8,9 +8,9 @@
 #include "cli/commands.h"
 #include "cli/recipe_options.h"
 #include "tensor/parallel.h"
-#include "train/bare_weights.h"
 #include "train/evaluate.h"
-#include "train/setup.h"
+#include "train/recipe/bare_weights.h"
+#include "train/recipe/setup.h"
 
 namespace vitrine {
 namespace {

@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "tests/op_drivers.h"
-#include "train/file.h"
-#include "train/setup.h"
+#include "op_table/drivers.h"
+#include "train/recipe/setup.h"
+#include "weights/files/file.h"
 
 namespace vitrine {
 namespace {

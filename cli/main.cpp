@@ -7,7 +7,7 @@
 
 #include "cli/commands.h"
 #include "models/registry.h"
-#include "train/recipe.h"
+#include "train/recipe/recipe.h"
 
 namespace vitrine {
 namespace {

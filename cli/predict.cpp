@@ -8,8 +8,8 @@
 
 #include "cli/commands.h"
 #include "ops/ops.h"
-#include "train/setup.h"
-#include "train/weights.h"
+#include "train/recipe/setup.h"
+#include "weights/model_folder.h"
 
 namespace vitrine {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "train/recipe.h"
+#include "train/recipe/recipe.h"
 
 namespace vitrine {
 

@@ -5,7 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_options.h"
-#include "train/setup.h"
+#include "train/recipe/setup.h"
 
 namespace vitrine {
 namespace {

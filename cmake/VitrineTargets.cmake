@@ -12,12 +12,13 @@ function(vitrine_set_cuda_language)
 endfunction()
 
 # vitrine_add_library(NAME [PUBLIC target...] [PRIVATE target...])
-# The folder's sources as the static library vitrine::NAME, with include paths relative to the project's root.
+# The sources of the folder and of its rooms (sub-folders) as the static library vitrine::NAME, with include paths relative
+# to the project's root.
 # A folder that has only headers becomes an INTERFACE library.
 function(vitrine_add_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "PUBLIC;PRIVATE")
-  file(GLOB sources CONFIGURE_DEPENDS *.cpp *.cu)
-  file(GLOB headers CONFIGURE_DEPENDS *.h)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp *.cu)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS *.h)
   set(target vitrine_${name})
   if(sources)
     add_library(${target} STATIC ${sources} ${headers})

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "data/dataset.h"
+#include "data/datasets/dataset.h"
 #include "ops/ops.h"
 
 using namespace vitrine;

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "data/dataset.h"
-#include "data/loader.h"
+#include "data/datasets/dataset.h"
+#include "data/loader/loader.h"
 #include "nn/layers.h"
 #include "optim/adamw.h"
 

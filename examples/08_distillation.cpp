@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "models/registry.h"
 #include "ops/ops.h"
 #include "optim/adamw.h"

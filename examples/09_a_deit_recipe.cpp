@@ -8,9 +8,9 @@
 #include <string>
 
 #include "ops/ops.h"
-#include "train/setup.h"
+#include "train/recipe/setup.h"
 #include "train/trainer.h"
-#include "train/weights.h"
+#include "weights/model_folder.h"
 
 using namespace vitrine;
 

@@ -1,16 +1,16 @@
 // bias_gelu: y = gelu(x + bias), what stands between the two layers of an MLP. x (..., D), bias (D).
 //
 // Forward saves a pass over x that would only add the bias. Backward adds up dbias while dx is at hand, and a pass is saved
-// again. Only x and bias are kept. The GELU itself is in ops/math.h.
+// again. Only x and bias are kept. The GELU itself is in ops/drivers/math.h.
 #include <algorithm>
 
 #include "ops/composed.h"
-#include "ops/elementwise.h"
-#include "ops/gelu_bf16.h"
-#include "ops/math.h"
+#include "ops/drivers/elementwise.h"
+#include "ops/drivers/gelu_bf16.h"
+#include "ops/drivers/math.h"
+#include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "ops/warp.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 
 namespace vitrine {
 namespace {

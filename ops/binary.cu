@@ -4,8 +4,8 @@
 // shape at first; sum_to adds it up along the dims that were broadcast.
 #include <cmath>
 
-#include "ops/elementwise.h"
-#include "ops/math.h"
+#include "ops/drivers/elementwise.h"
+#include "ops/drivers/math.h"
 #include "ops/ops.h"
 
 namespace vitrine {

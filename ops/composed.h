@@ -17,17 +17,17 @@ Tensor bias_gelu_composed(const Tensor& x, const Tensor& bias);
 Tensor softmax_composed(const Tensor& x, int dim = -1);
 Tensor log_softmax_composed(const Tensor& x, int dim = -1);
 
-// ---- Normalisation (ops/layer_norm.cu) ----
+// ---- Normalisation (ops/norm/layer_norm.cu) ----
 
 Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 
-// ---- Normalisation of images (ops/norm.cu) ----
+// ---- Normalisation of images (ops/norm/norm.cu) ----
 
 Tensor batch_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon);  // in training
 Tensor group_norm_composed(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
                            double epsilon = 1e-5);
 
-// ---- Attention (ops/attention.cu) ----
+// ---- Attention (ops/attention/attention.cu) ----
 
 Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias, double scale);
 

@@ -1,10 +1,10 @@
 // Losses on logits: cross entropy with class indices or soft targets, and binary cross entropy. Means over the batch.
 #include "ops/composed.h"
-#include "ops/elementwise.h"
-#include "ops/lanes.h"
+#include "ops/drivers/elementwise.h"
+#include "ops/drivers/lanes.h"
+#include "ops/drivers/softmax_row.h"
+#include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "ops/softmax_row.h"
-#include "ops/warp.h"
 
 namespace vitrine {
 namespace {

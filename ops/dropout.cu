@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/elementwise.h"
+#include "ops/drivers/elementwise.h"
 #include "ops/ops.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 
 namespace vitrine {
 

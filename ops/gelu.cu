@@ -1,10 +1,10 @@
 // GELU: x times the probability that a standard normal variable is at most x. Hendrycks and Gimpel 2016.
 //
-// The numerical work is in ops/math.h, which keeps the negative tail exact; here it meets the tape. Forward and
+// The numerical work is in ops/drivers/math.h, which keeps the negative tail exact; here it meets the tape. Forward and
 // backward are one pass each, and only x is saved.
 #include "ops/composed.h"
-#include "ops/elementwise.h"
-#include "ops/math.h"
+#include "ops/drivers/elementwise.h"
+#include "ops/drivers/math.h"
 #include "ops/ops.h"
 
 namespace vitrine {

@@ -6,7 +6,7 @@
 
 #include "ops/index.h"
 #include "ops/ops.h"
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 

@@ -1,7 +1,7 @@
 // Every public op: its formula and the gradient of each of its floating operands, then the
-// declaration. The rest of an op (CPU, CUDA, backward) is in ops/<family>.cu; its test row is in
-// tests/op_cases_<family>.cpp. A test reads this file and fails where an op has no `y =`, or an
-// operand x neither a `dx =` nor the words "no gradient".
+// declaration. The rest of an op (CPU, CUDA, backward) is in ops/<family>.cu; its row is in
+// op_table/cases/<family>.cpp. A test reads this file and fails where an op lacks its `y =`, or an
+// operand x of it its `dx =` (or the words "no gradient").
 //
 // All ops are functions of tensors and record themselves on the tape that is alive on this thread.
 // Floating ops take f32, f64 and bf16 (computed in float, stored in bf16), need one dtype and one
@@ -133,7 +133,7 @@ Tensor softmax(const Tensor& x, int dim = -1);
 /// y = x - logsumexp(x). dx = dy - softmax(x) sum(dy).
 Tensor log_softmax(const Tensor& x, int dim = -1);
 
-// ---- Normalisation (ops/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
+// ---- Normalisation (ops/norm/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
 // bf16: x, residual and y alone; statistics, factors and the sums of dweight and dbias are f32.
 
 /// y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), over the last dim;
@@ -149,7 +149,7 @@ struct SumAndNorm {
 SumAndNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
                           double epsilon = 1e-5);
 
-// ---- Normalisation of images (B, C, ...) (ops/norm.cu) ----
+// ---- Normalisation of images (B, C, ...) (ops/norm/norm.cu) ----
 // weight (C) and bias (C) may be f32 where x is bf16.
 // bf16: x and y alone; statistics, running ones too, factors and sums are f32.
 
@@ -174,7 +174,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, co
 /// 2019; the form of timm's StdConv2d. dweight = rstd (dy - mean(dy) - y mean(dy y)).
 Tensor standardize_weight(const Tensor& weight, double epsilon = 1e-6);
 
-// ---- Products (ops/matmul.cu, ops/linear.cu) ----
+// ---- Products (ops/product/matmul.cu, ops/product/linear.cu) ----
 // bf16: products of bf16 are exact in f32, are summed there, and the sum is rounded once, bias
 // included.
 
@@ -186,7 +186,7 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 /// dx = dy weight, dweight = dy^T x, dbias = sum(dy).
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
 
-// ---- Convolution (ops/conv.cu) of images (B, C, H, W) ----
+// ---- Convolution (ops/conv/conv.cu) of images (B, C, H, W) ----
 // bf16: as products.
 
 /// y[b, o, p, q] = bias[o] + sum over c, i, j of
@@ -198,7 +198,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,
               std::int64_t padding = 0, std::int64_t groups = 1);
 
-// ---- Pooling (ops/pool.cu) of images (B, C, H, W) by square windows ----
+// ---- Pooling (ops/conv/pool.cu) of images (B, C, H, W) by square windows ----
 // y (B, C, H', W') with H' = floor((H + 2 padding - kernel) / stride) + 1.
 
 /// y = the largest element of each window; padding is never taken, NaN counts as the largest.
@@ -208,7 +208,7 @@ Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std
 /// mean(x, {2, 3}).) dx = sum of dy / kernel^2 over the windows that x lies in.
 Tensor avg_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding = 0);
 
-// ---- Resizing (ops/interpolate.cu) ----
+// ---- Resizing (ops/conv/interpolate.cu) ----
 
 enum class InterpolationMode { bilinear, bicubic };
 /// y = A x B^T for each image: x (B, C, H, W) resized to (B, C, height, width), where row i of A
@@ -219,7 +219,7 @@ enum class InterpolationMode { bilinear, bicubic };
 Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, InterpolationMode mode,
                    bool antialias = false);
 
-// ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
+// ---- Attention (ops/attention/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 // bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16, probabilities and score
 // gradients are rounded to bf16 to be multiplied once more; the sums are f32.
 

@@ -2,9 +2,9 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/math.h"
+#include "ops/drivers/math.h"
+#include "ops/drivers/reduce.h"
 #include "ops/ops.h"
-#include "ops/reduce.h"
 
 namespace vitrine {
 

@@ -2,10 +2,10 @@
 #include <vector>
 
 #include "ops/composed.h"
-#include "ops/lanes.h"
+#include "ops/drivers/lanes.h"
+#include "ops/drivers/softmax_row.h"
+#include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "ops/softmax_row.h"
-#include "ops/warp.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

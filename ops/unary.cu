@@ -3,8 +3,8 @@
 // x, y and dy have one shape, any. A rule saves x or y, whichever its formula reads, nothing where it reads neither.
 #include <cmath>
 
-#include "ops/elementwise.h"
-#include "ops/math.h"
+#include "ops/drivers/elementwise.h"
+#include "ops/drivers/math.h"
 #include "ops/ops.h"
 
 namespace vitrine {

@@ -4,9 +4,9 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/elementwise.h"
+#include "ops/drivers/elementwise.h"
 #include "ops/ops.h"
-#include "tensor/packs.h"
+#include "tensor/device/packs.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

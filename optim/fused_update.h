@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "optim/squared_norm.h"
-#include "tensor/launch.h"
-#include "tensor/packs.h"
+#include "tensor/device/launch.h"
+#include "tensor/device/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 

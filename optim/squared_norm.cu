@@ -5,7 +5,7 @@
 #include <numeric>
 #include <utility>
 
-#include "ops/warp.h"
+#include "ops/drivers/warp.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {

@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "tensor/launch.h"
-#include "tensor/packs.h"
+#include "tensor/device/launch.h"
+#include "tensor/device/packs.h"
+#include "tensor/device/staging.h"
 #include "tensor/parallel.h"
-#include "tensor/staging.h"
 #include "tensor/strided.h"
 #include "tensor/tensor.h"
 

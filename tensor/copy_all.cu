@@ -3,8 +3,8 @@
 #include <numeric>
 #include <vector>
 
-#include "tensor/launch.h"
-#include "tensor/packs.h"
+#include "tensor/device/launch.h"
+#include "tensor/device/packs.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "tensor/device/host_device.h"
 #include "tensor/error.h"
-#include "tensor/host_device.h"
 
 namespace vitrine {
 

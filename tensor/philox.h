@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "tensor/host_device.h"
+#include "tensor/device/host_device.h"
 
 namespace vitrine {
 

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <utility>
 
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 
 namespace vitrine {
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "tensor/host_device.h"
+#include "tensor/device/host_device.h"
 #include "tensor/shape.h"
 
 namespace vitrine {

@@ -13,10 +13,10 @@
 #include <span>
 #include <vector>
 
-#include "tensor/device.h"
+#include "tensor/device/device.h"
+#include "tensor/device/storage.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
-#include "tensor/storage.h"
 
 namespace vitrine {
 

@@ -8,8 +8,8 @@
 
 #include "models/registry.h"
 #include "train/evaluate.h"
-#include "train/recipe.h"
-#include "train/weights.h"
+#include "train/recipe/recipe.h"
+#include "weights/model_folder.h"
 
 namespace vitrine {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "data/batch_source.h"
+#include "data/loader/batch_source.h"
 #include "models/registry.h"
 
 namespace vitrine {

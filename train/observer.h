@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "train/checkpoint.h"
+#include "train/run/checkpoint.h"
 
 namespace vitrine {
 

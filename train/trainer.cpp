@@ -5,13 +5,13 @@
 #include <cmath>
 
 #include "autograd/tape.h"
-#include "models/load_weights.h"
-#include "ops/gemm_cuda.h"
 #include "ops/ops.h"
+#include "ops/product/gemm_cuda.h"
 #include "optim/squared_norm.h"
 #include "tensor/parallel.h"
-#include "train/file.h"
-#include "train/weights.h"
+#include "weights/files/file.h"
+#include "weights/load_weights.h"
+#include "weights/model_folder.h"
 
 namespace vitrine {
 namespace {

@@ -16,11 +16,11 @@
 #include "models/registry.h"
 #include "optim/average.h"
 #include "tensor/read_back.h"
-#include "train/batches.h"
 #include "train/evaluate.h"
 #include "train/observer.h"
-#include "train/run_folder.h"
-#include "train/setup.h"
+#include "train/recipe/batches.h"
+#include "train/recipe/setup.h"
+#include "train/run/run_folder.h"
 #include "train/weight_update.h"
 
 namespace vitrine {

@@ -5,14 +5,14 @@
 #include <optional>
 #include <string>
 
-#include "data/batch_source.h"
+#include "data/loader/batch_source.h"
 #include "models/registry.h"
 #include "optim/average.h"
 #include "optim/optimizer.h"
-#include "tensor/graph.h"
+#include "tensor/device/graph.h"
 #include "train/distillation.h"
 #include "train/evaluate.h"
-#include "train/recipe.h"
+#include "train/recipe/recipe.h"
 
 namespace vitrine {
 

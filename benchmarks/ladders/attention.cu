@@ -4,12 +4,12 @@
 
 #include <cmath>
 
-#include "ops/math.h"
+#include "op_table/op_table.h"
+#include "ops/drivers/math.h"
+#include "ops/drivers/tensor_core.h"
+#include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "ops/tensor_core.h"
-#include "ops/warp.h"
 #include "tensor/parallel.h"
-#include "tests/op_table.h"
 
 namespace vitrine::ladders {
 
@@ -232,7 +232,7 @@ __global__ void __launch_bounds__(most_keys) head_in_shared_memory(Forward f) {
 // So far a multiplication was an instruction of a thread, one for each of 32 lanes. Tensor cores multiply whole
 // matrices of bf16 per instruction of a warp, 16 x 16 by 16 x 8: 2048 multiplications with their additions. For that
 // the numbers must lie in the registers of the lanes just so, and the scores, which come out of one product as f32,
-// must go as bf16 into the next one. That is the library's kernel: ops/attention_mma.h.
+// must go as bf16 into the next one. That is the library's kernel: ops/attention/mma.h.
 
 // ---- The rungs ----
 

@@ -1,10 +1,7 @@
-// The list of ladders, and what decides whether a rung is right.
+// What decides whether a rung is right.
 #include "benchmarks/ladders/ladder.h"
 
 #include <cmath>
-
-#include "benchmarks/ladders/attention.h"
-#include "benchmarks/ladders/layer_norm.h"
 
 namespace vitrine::ladders {
 namespace {
@@ -22,11 +19,6 @@ double relative_distance(const Tensor& a, const Tensor& b) {
 }
 
 }  // namespace
-
-const std::vector<Ladder>& all_ladders() {
-  static const std::vector<Ladder> ladders{layer_norm_ladder(), layer_norm_backward_ladder(), attention_ladder()};
-  return ladders;
-}
 
 Tensors on_device(const Tensors& inputs, Device device) {
   Tensors result;

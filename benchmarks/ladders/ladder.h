@@ -1,7 +1,7 @@
 // A ladder: kernels for one problem, from the first that comes to mind to the one that the library uses. Each rung
 // changes one thing about the rung below it; docs/cuda.md, "How a kernel becomes fast", walks up.
 //
-//   for (const Ladder& ladder : all_ladders())
+//   for (const Ladder& ladder : all_ladders())  // benchmarks/ladders/all_ladders.h
 //     for (const Rung& rung : ladder.rungs) ...
 #pragma once
 
@@ -37,9 +37,6 @@ struct Ladder {
   /// where arithmetic is the limit. One of the two is 0.
   std::function<double(const Shape&size)> bytes, flops;
 };
-
-/// layer_norm, layer_norm_backward, attention.
-const std::vector<Ladder>& all_ladders();
 
 /// The inputs of a ladder on another device.
 Tensors on_device(const Tensors& inputs, Device device);

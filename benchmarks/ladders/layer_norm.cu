@@ -4,9 +4,9 @@
 
 #include <cmath>
 
+#include "op_table/op_table.h"
+#include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "ops/warp.h"
-#include "tests/op_table.h"
 
 namespace vitrine::ladders {
 

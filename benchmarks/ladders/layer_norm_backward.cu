@@ -5,9 +5,9 @@
 
 #include "autograd/tape.h"
 #include "benchmarks/ladders/layer_norm.h"
+#include "op_table/op_table.h"
+#include "ops/drivers/warp.h"
 #include "ops/ops.h"
-#include "ops/warp.h"
-#include "tests/op_table.h"
 
 namespace vitrine::ladders {
 

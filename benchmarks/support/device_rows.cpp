@@ -11,7 +11,7 @@
 #include "autograd/tape.h"
 #include "benchmarks/support/peak.h"
 #include "benchmarks/support/stopwatch.h"
-#include "tests/op_drivers.h"
+#include "op_table/drivers.h"
 
 namespace vitrine {
 namespace {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tensor/device.h"
+#include "tensor/device/device.h"
 #include "tensor/dtype.h"
 
 namespace vitrine {

@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "benchmarks/support/stopwatch.h"
+#include "op_table/op_table.h"
 #include "ops/ops.h"
-#include "tensor/launch.h"
-#include "tests/op_table.h"
+#include "tensor/device/launch.h"
 #if VT_CUDA
 #include <cublas_v2.h>
 #endif

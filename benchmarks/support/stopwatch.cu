@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "tensor/launch.h"
+#include "tensor/device/launch.h"
 
 namespace vitrine {
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "tensor/device.h"
+#include "tensor/device/device.h"
 
 namespace vitrine {
 

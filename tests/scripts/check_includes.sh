@@ -34,6 +34,32 @@ printf '//\n%.0s' {1..401} >"$tree/tensor/long.h"
 expect_refusal 'tensor/long.h: has 401 lines'
 printf '/%.0s' {1..133} >"$tree/tensor/long.h"
 expect_refusal 'tensor/long.h:1: is longer than 132 columns'
+printf '// %.0s' {1..34} >"$tree/tensor/long.h"
+expect_refusal 'tensor/long.h:1: is a comment longer than 100 columns'
 rm "$tree/tensor/long.h"
+
+# A header and its source are one unit: a pair that includes each other, and a ring of three through a source.
+echo '#include "tensor/b.h"' >"$tree/tensor/a.h"
+echo '#include "tensor/a.h"' >"$tree/tensor/b.cpp"
+expect_refusal 'tensor/a: is in a ring'
+echo '#include "tensor/c.h"' >"$tree/tensor/b.cpp"
+"$check" "$tree"
+echo '#include "tensor/a.h"' >"$tree/tensor/c.cu"
+expect_refusal 'tensor/c: is in a ring'
+rm "$tree"/tensor/{a.h,b.cpp,c.cu}
+
+mkdir -p "$tree"/data/{image,loader}
+echo '#include "data/image/image.h"' >"$tree/data/loader/loader.cpp"
+"$check" "$tree"
+echo '#include "data/loader/loader.h"' >"$tree/data/image/png.cpp"
+expect_refusal 'data/image/png.cpp:1: the room image of data/ may not include "data/loader/loader.h"'
+rm "$tree/data/image/png.cpp"
+mkdir "$tree/data/attic"
+expect_refusal 'data/attic: is not among the rooms'
+rmdir "$tree/data/attic"
+
+for i in {1..21}; do echo >"$tree/nn/layer_$i.h"; done
+expect_refusal 'nn: has 22 source files beside each other'
+rm "$tree"/nn/layer_*.h
 
 "$check" "$tree"

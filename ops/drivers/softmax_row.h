@@ -1,0 +1,43 @@
+// The stable softmax of one row: what softmax, log_softmax and the losses share.
+#pragma once
+
+#include <limits>
+
+#include "ops/drivers/lanes.h"
+#include "ops/drivers/math.h"
+#include "ops/drivers/warp.h"
+#include "tensor/dtype.h"
+
+namespace vitrine {
+
+/// ln sum e^x of a row as two numbers, its maximum and ln sum e^(x - max): together they keep more digits than their sum.
+/// A row of -infinity has {0, 0}, so that its probabilities are 0 and their logarithms -infinity.
+template <class C>
+struct LogSumExp {
+  C max, log_total;
+  VT_HD C log_probability(C x) const { return (x - max) - log_total; }
+  VT_HD C probability(C x) const { return math::exp(log_probability(x)); }
+};
+
+template <class T, class C = Compute<T>>
+LogSumExp<C> log_sum_exp_row(const T* x, std::int64_t count) {
+  const C max = lane_max<C>(count, [&](auto i) { return static_cast<C>(x[i]); });
+  if (max == -std::numeric_limits<C>::infinity()) return {0, 0};
+  return {max, std::log(lane_sum<C>(count, [&](auto i) { return math::exp(static_cast<C>(x[i]) - max); }))};
+}
+
+#if VT_CUDA
+/// The same by one warp, in every lane.
+template <class T, class C = Compute<T>>
+__device__ LogSumExp<C> warp_log_sum_exp(const T* x, std::int64_t count) {
+  const auto larger_of = [](C a, C b) { return larger(a, b); };
+  C max = -std::numeric_limits<C>::infinity();
+  warp_for(count, [&](std::int64_t i) { max = larger_of(max, static_cast<C>(x[i])); });
+  max = warp_reduce(max, larger_of);
+  if (max == -std::numeric_limits<C>::infinity()) return {0, 0};
+  const C total = warp_sum<C>(count, [&](std::int64_t i) { return math::exp(static_cast<C>(x[i]) - max); });
+  return {max, math::log(total)};
+}
+#endif
+
+}  // namespace vitrine

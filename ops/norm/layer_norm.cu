@@ -1,0 +1,250 @@
+// Layer normalisation over the last dim. Ba, Kiros, Hinton, "Layer normalization" (2016), section 3.
+#include <utility>
+#include <vector>
+
+#include "ops/composed.h"
+#include "ops/drivers/elementwise.h"
+#include "ops/drivers/lanes.h"
+#include "ops/norm/layer_norm_cuda.h"
+#include "ops/norm/layer_norm_statistics.h"
+#include "ops/ops.h"
+
+namespace vitrine {
+
+// ---- layer_norm: y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per row of x (..., D) ----
+// ---- add_layer_norm: the same of x + branch, which is the second result; the residual connection before a norm ----
+
+namespace {
+
+using namespace layer_norm_parts;
+
+// ---- CPU: two passes over each row, which stays in the first-level cache ----
+
+template <class T, class C>
+RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
+  const C middle = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]); }) / static_cast<C>(D);
+  const C sum = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]) - middle; });
+  const C sum_of_squares = lane_sum<C>(D, [&](auto i) {
+    const C difference = static_cast<C>(x[i]) - middle;
+    return difference * difference;
+  });
+  return row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
+}
+
+/// values = x + branch, and sum the same in the dtype of the operands.
+template <class T, class C>
+void add_rows(const T* __restrict x, const T* __restrict branch, C* __restrict values, T* __restrict sum,
+              std::int64_t D) {
+  for (std::int64_t i = 0; i < D; ++i) {
+    values[i] = static_cast<C>(x[i]) + static_cast<C>(branch[i]);
+    sum[i] = static_cast<T>(values[i]);
+  }
+}
+
+template <class T, class C>
+RowStatistics<C> normalize_row(const T* __restrict x, const C* __restrict weight, const C* __restrict bias,
+                               auto* __restrict y, std::int64_t D, C epsilon) {
+  const auto s = measure_row(x, D, epsilon);
+  for (std::int64_t i = 0; i < D; ++i) {
+    y[i] = static_cast<std::remove_reference_t<decltype(*y)>>(s.normalize(static_cast<C>(x[i])) * weight[i] + bias[i]);
+  }
+  return s;
+}
+
+template <class T, class C = Compute<T>>
+void forward_cpu(const Forward<T, C>& f) {
+  const std::int64_t D = f.D;
+  parallel_for(f.rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
+    std::vector<C> values(f.branch ? static_cast<std::size_t>(D) : 0);
+    for (std::int64_t row = begin; row < end; ++row) {
+      if (f.branch) add_rows(f.x + row * D, f.branch + row * D, values.data(), f.sum + row * D, D);
+      T* y = f.y + row * D;
+      const auto s = f.branch ? normalize_row(values.data(), f.weight, f.bias, y, D, f.epsilon)
+                              : normalize_row(f.x + row * D, f.weight, f.bias, y, D, f.epsilon);
+      write_statistics(s, f.statistics, row, f.rows);
+    }
+  });
+}
+
+/// n and g = dy weight of one row, and its part of dweight and dbias. All (D), none overlapping: `__restrict` on the
+/// parameters is what lets the compiler vectorise a loop with so many arrays.
+template <class T, class C>
+void backward_row(const T* __restrict x, const C* __restrict weight, const T* __restrict dy, C* __restrict n,
+                  C* __restrict g, C* __restrict dweight, C* __restrict dbias, RowStatistics<C> s, std::int64_t D) {
+  for (std::int64_t i = 0; i < D; ++i) {
+    const C dy_i = static_cast<C>(dy[i]), n_i = s.normalize(static_cast<C>(x[i]));
+    n[i] = n_i;
+    g[i] = dy_i * weight[i];
+    dweight[i] += dy_i * n_i;
+    dbias[i] += dy_i;
+  }
+}
+
+/// dx (+)= rstd (g - mean(g) - n mean(g n)) of one row.
+template <class T, class C>
+void dx_row(const C* __restrict n, const C* __restrict g, T* __restrict dx, bool add, C rstd, std::int64_t D) {
+  const C mean_g = lane_sum<C>(D, [=](auto i) { return g[i]; }) / static_cast<C>(D);
+  const C mean_gn = lane_sum<C>(D, [=](auto i) { return g[i] * n[i]; }) / static_cast<C>(D);
+  for (std::int64_t i = 0; i < D; ++i) {
+    const C before = add ? static_cast<C>(dx[i]) : 0;
+    dx[i] = static_cast<T>(before + rstd * (g[i] - mean_g - n[i] * mean_gn));
+  }
+}
+
+template <class T, class C = Compute<T>>
+void backward_cpu(const Backward<T, C>& b) {
+  const std::int64_t D = b.D, grain = rows_per_chunk(D);
+  parallel_for(b.rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    C* dweight = b.partial + begin / grain * 2 * D;
+    C* dbias = dweight + D;
+    std::fill(dweight, dweight + 2 * D, C(0));
+    std::vector<C> n(static_cast<std::size_t>(D)), g(n);
+    for (std::int64_t row = begin; row < end; ++row) {
+      const auto s = read_statistics(b.statistics, row, b.rows);
+      backward_row(b.x + row * D, b.weight, b.dy + row * D, n.data(), g.data(), dweight, dbias, s, D);
+      if (b.dx) dx_row(n.data(), g.data(), b.dx + row * D, b.add, s.rstd, D);
+    }
+  });
+}
+
+// ---- The two passes on tensors, which are row-major ----
+
+/// weight or bias as the kernels read it: f32 where x is bf16, for a factor in bf16 would be as coarse as the result.
+Tensor as_factors(const Tensor& parameter) {
+  const bool is_f64 = parameter.dtype() == DType::f64;
+  return contiguous_data(cast_data(parameter, is_f64 ? DType::f64 : DType::f32));
+}
+
+struct Outputs {
+  Tensor sum, y, statistics;  // sum is x where there is no branch
+};
+
+Outputs forward(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const std::int64_t D = x.size(-1), rows = x.numel() / D;
+  const Tensor x_rows = contiguous_data(x), w = as_factors(weight), b = as_factors(bias);
+  const Tensor branch_rows = branch.defined() ? contiguous_data(branch) : Tensor();
+  Outputs out{branch.defined() ? empty_for("layer_norm", x.shape(), x.dtype(), x.device()) : x_rows,
+              empty_for("layer_norm", x.shape(), x.dtype(), x.device()), Tensor()};
+  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    out.statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
+    const Forward<T, C> f{x_rows.data<T>(),
+                          branch.defined() ? branch_rows.data<T>() : nullptr,
+                          branch.defined() ? out.sum.template data<T>() : nullptr,
+                          w.data<C>(),
+                          b.data<C>(),
+                          out.y.template data<T>(),
+                          out.statistics.template data<C>(),
+                          rows,
+                          D,
+                          static_cast<C>(epsilon)};
+#if VT_CUDA
+    if (x.device().is_cuda()) return layer_norm_cuda::forward<T>(f);
+#endif
+    forward_cpu<T>(f);
+  });
+  return out;
+}
+
+struct ParameterGradients {
+  Tensor dweight, dbias;
+};
+
+/// `dx` is undefined where it is not wanted; `add` adds to what it holds.
+ParameterGradients backward(const Tensor& x, const Tensor& weight, const Tensor& statistics, const Tensor& dy,
+                            Tensor& dx, bool add) {
+  const std::int64_t D = x.size(-1), rows = statistics.size(1);
+  const std::int64_t grain = x.device().is_cuda() ? rows_per_chunk_cuda(rows, D) : rows_per_chunk(D);
+  ParameterGradients result;
+  dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor partial = empty({chunk_count(rows, grain), 2, D}, dtype_of<C>(), x.device());
+    const Backward<T, C> b{x.data<T>(),
+                           weight.data<C>(),
+                           dy.data<T>(),
+                           statistics.data<C>(),
+                           dx.defined() ? dx.data<T>() : nullptr,
+                           add,
+                           partial.data<C>(),
+                           rows,
+                           D};
+#if VT_CUDA
+    if (x.device().is_cuda()) layer_norm_cuda::backward<T>(b);
+#endif
+    if (x.device().is_cpu()) backward_cpu<T>(b);
+    const Tensor sums = vitrine::sum(partial, {0});  // (2, D)
+    result.dweight = select(sums, 0, 0);
+    result.dbias = select(sums, 0, 1);
+  });
+  return result;
+}
+
+// ---- The ops ----
+
+void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const bool mixed = x.dtype() == DType::bf16 && weight.dtype() == DType::f32;
+  if (!mixed) check_operands("layer_norm", x, weight);
+  check_operands("layer_norm", weight, bias);
+  check_one_device("layer_norm", x, weight);
+  VT_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "layer_norm: x has shape {}, expected a last dimension of at least 1",
+           to_string(x.shape()));
+  VT_CHECK(epsilon >= 0, "layer_norm: epsilon is {}, expected at least 0", epsilon);
+  const auto check_size = [&](const char* name, const Tensor& parameter) {
+    VT_CHECK(parameter.shape() == Shape{x.size(-1)},
+             "layer_norm: {} has shape {}, expected ({}) = last dimension of x {}", name, to_string(parameter.shape()),
+             x.size(-1), to_string(x.shape()));
+  };
+  check_size("weight", weight);
+  check_size("bias", bias);
+}
+
+/// Records y = layer_norm(x), whose statistics are given. In a network x goes on beside the norm, and that gradient is there
+/// first: then dx is added to it in the same pass.
+Tensor record_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Outputs& out) {
+  return record("layer_norm", out.y, {x, weight, bias},
+                [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics = out.statistics](
+                    const Tensor& dy, Chain& chain) {
+                  Tensor dx = chain.sum_to_add_to(0);
+                  const bool add = dx.defined();
+                  if (!add && chain.wants(0)) dx = empty(x->shape(), x->dtype(), x->device());
+                  const auto d =
+                      backward(contiguous_data(*x), as_factors(*w), statistics, contiguous_data(dy), dx, add);
+                  if (!add && chain.wants(0)) chain.add(0, dx);
+                  if (chain.wants(1)) chain.add(1, cast(d.dweight, w->dtype()));
+                  if (chain.wants(2)) chain.add(2, cast(d.dbias, w->dtype()));
+                });
+}
+
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  check_layer_norm(x, weight, bias, epsilon);
+  if (is_recording_twice()) return layer_norm_composed(x, weight, bias, epsilon);
+  return record_layer_norm(x, weight, bias, forward(x, Tensor(), weight, bias, epsilon));
+}
+
+SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
+                          double epsilon) {
+  check_operands("add_layer_norm", x, branch);
+  VT_CHECK(x.shape() == branch.shape(), "add_layer_norm: x has shape {} and branch {}, expected one shape",
+           to_string(x.shape()), to_string(branch.shape()));
+  check_layer_norm(x, weight, bias, epsilon);
+  if (is_recording_twice()) {
+    const Tensor sum = x + branch;
+    return {sum, layer_norm_composed(sum, weight, bias, epsilon)};
+  }
+  const Outputs out = forward(x, branch, weight, bias, epsilon);
+  const Tensor sum = record("add", out.sum, {x, branch}, [](const Tensor& dy, Chain& chain) {
+    chain.add(0, dy);
+    chain.add(1, dy);
+  });
+  return {sum, record_layer_norm(sum, weight, bias, out)};
+}
+
+Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const Tensor centered = x - mean(x, {-1}, true);
+  const Tensor variance = mean(square(centered), {-1}, true);
+  return centered * rsqrt(variance + epsilon) * cast(weight, x.dtype()) + cast(bias, x.dtype());
+}
+
+}  // namespace vitrine

@@ -1,0 +1,255 @@
+// Normalisation of images (B, C, ...): batch_norm, group_norm, and standardize_weight for filters.
+#include "ops/composed.h"
+#include "ops/norm/plane_norm.h"
+#include "ops/ops.h"
+
+namespace vitrine {
+namespace {
+
+using plane_norm::Planes;
+
+// ---- Steps, on row-major tensors without a trace ----
+
+/// The statistics of every set, (3, sets). Moves the running statistics, if there are any.
+Tensor measure(const char* op, const Planes& planes, const Tensor& x, double epsilon,
+               const RunningStatistics& running = {}, double momentum = 0) {
+  return dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor sums = empty({2, planes.count}, dtype_of<C>(), x.device());
+    Tensor statistics = empty({plane_norm::statistic_count, planes.sets}, dtype_of<C>(), x.device());
+    const auto find_moments = [&](const C* center) {
+#if VT_CUDA
+      if (x.device().is_cuda()) {
+        return launch_rows(plane_norm::moments_kernel<T>, planes.count, planes, x.data<T>(), center, sums.data<C>());
+      }
+#endif
+      plane_norm::moments_cpu<T>(planes, x.data<T>(), center, sums.data<C>());
+    };
+    Tensor mean = running.mean, variance = running.variance;
+    for (const Tensor& changed : {mean, variance}) {
+      if (changed.defined()) changed.storage()->bump_version();
+    }
+    find_moments(nullptr);
+    plane_norm::for_each(x.device(), planes.sets,
+                         plane_norm::FindCenter<C>{planes, sums.data<C>(), statistics.data<C>()});
+    find_moments(statistics.data<C>());  // the centers are its first row
+    plane_norm::for_each(
+        x.device(), planes.sets,
+        plane_norm::FindSpread<C>{planes, sums.data<C>(), statistics.data<C>(), static_cast<C>(epsilon),
+                                  static_cast<C>(momentum), mean.defined() ? mean.data<C>() : nullptr,
+                                  variance.defined() ? variance.data<C>() : nullptr});
+    return statistics;
+  });
+}
+
+Tensor normalize(const char* op, const Planes& planes, const Tensor& x, const Tensor& statistics, const Tensor& weight,
+                 const Tensor& bias) {
+  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    const C *s = statistics.data<C>(), *scale = weight.data<C>(), *shift = bias.data<C>();
+#if VT_CUDA
+    if (x.device().is_cuda()) {
+      return launch_rows(plane_norm::normalize_kernel<T>, planes.count, planes, x.data<T>(), s, scale, shift,
+                         y.data<T>());
+    }
+#endif
+    plane_norm::normalize_cpu<T>(planes, x.data<T>(), s, scale, shift, y.data<T>());
+  });
+  return y;
+}
+
+struct NormGradients {
+  Tensor dx, dweight, dbias;
+};
+
+/// With `fixed` statistics, which do not depend on x, the means in dx are zero.
+NormGradients norm_backward(const char* op, const Planes& planes, const Tensor& x, const Tensor& weight,
+                            const Tensor& statistics, const Tensor& dy, bool fixed, bool wants_dx, bool wants_factors) {
+  return dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
+    using C = Compute<T>;
+    Tensor sums = empty({2, planes.count}, dtype_of<C>(), x.device());
+    Tensor dx = wants_dx ? empty(x.shape(), x.dtype(), x.device()) : Tensor();
+    const bool on_cuda = x.device().is_cuda();
+    const T *in = x.data<T>(), *dout = dy.data<T>();
+    const C* s = statistics.data<C>();
+#if VT_CUDA
+    if (on_cuda) {
+      launch_rows(plane_norm::gradient_sums_kernel<T>, planes.count, planes, in, dout, s, sums.data<C>());
+    }
+#endif
+    if (!on_cuda) plane_norm::gradient_sums_cpu<T>(planes, in, dout, s, sums.data<C>());
+    NormGradients result{.dx = dx, .dweight = {}, .dbias = {}};
+    if (wants_factors) {
+      result.dweight = empty({planes.channels}, dtype_of<C>(), x.device());
+      result.dbias = empty({planes.channels}, dtype_of<C>(), x.device());
+      plane_norm::for_each(
+          x.device(), planes.channels,
+          plane_norm::FindFactorGradients<C>{planes, sums.data<C>(), result.dweight.data<C>(), result.dbias.data<C>()});
+    }
+    if (!wants_dx) return result;
+
+    Tensor means = zeros({2, planes.sets}, dtype_of<C>(), x.device());
+    if (!fixed) {
+      plane_norm::for_each(x.device(), planes.sets,
+                           plane_norm::FindGradientMeans<C>{planes, sums.data<C>(), weight.data<C>(), means.data<C>()});
+    }
+    const C* scale = weight.data<C>();
+#if VT_CUDA
+    if (on_cuda) {
+      launch_rows(plane_norm::dx_kernel<T>, planes.count, planes, in, dout, s, scale, means.data<C>(), dx.data<T>());
+      return result;
+    }
+#endif
+    plane_norm::dx_cpu<T>(planes, in, dout, s, scale, means.data<C>(), dx.data<T>());
+    return result;
+  });
+}
+
+DType factor_dtype(const Tensor& x) { return x.dtype() == DType::f64 ? DType::f64 : DType::f32; }
+
+/// weight or bias as the kernels read it: f32 where x is bf16
+Tensor as_factors(const Tensor& parameter, const Tensor& x) {
+  return contiguous_data(cast_data(parameter, factor_dtype(x)));
+}
+
+/// y with its rule; the statistics are constants to the tape, their part in dx is in the formula.
+Tensor record_norm(const char* op, const Planes& planes, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                   const Tensor& statistics, bool fixed) {
+  const Tensor y = normalize(op, planes, contiguous_data(x), statistics, as_factors(weight, x), as_factors(bias, x));
+  return record(
+      op, y, {x, weight, bias}, [=, x = Saved(x, op), weight = Saved(weight, op)](const Tensor& dy, Chain& chain) {
+        const auto d = norm_backward(op, planes, contiguous_data(*x), as_factors(*weight, *x), statistics,
+                                     contiguous_data(dy), fixed, chain.wants(0), chain.wants(1) || chain.wants(2));
+        if (chain.wants(0)) chain.add(0, d.dx);
+        if (chain.wants(1)) chain.add(1, cast(d.dweight, weight->dtype()));
+        if (chain.wants(2)) chain.add(2, cast(d.dbias, weight->dtype()));
+      });
+}
+
+// ---- Checks ----
+
+void check_images(const char* op, const Tensor& x, double epsilon) {
+  VT_CHECK(x.defined() && is_floating(x.dtype()) && x.dim() >= 2,
+           "{}: x has shape {} and dtype {}, expected (B, C, ...) of f32, f64 or bf16", op, to_string(x.shape()),
+           name_of(x.dtype()));
+  VT_CHECK(x.size(0) == 0 || x.numel() > 0, "{}: x has shape {}, expected sizes above 0 but for B", op,
+           to_string(x.shape()));
+  VT_CHECK(epsilon >= 0, "{}: epsilon is {}, expected at least 0", op, epsilon);
+}
+
+void check_factors(const char* op, const char* name, const Tensor& x, const Tensor& factors) {
+  VT_CHECK(factors.shape() == Shape{x.size(1)}, "{}: {} has shape {}, expected ({}) = channels of x {}", op, name,
+           to_string(factors.shape()), x.size(1), to_string(x.shape()));
+  VT_CHECK(factors.dtype() == x.dtype() || (x.dtype() == DType::bf16 && factors.dtype() == DType::f32),
+           "{}: x is {} and {} is {}, expected one dtype, or f32 for x of bf16", op, name_of(x.dtype()), name,
+           name_of(factors.dtype()));
+  check_one_device(op, x, factors);
+}
+
+std::int64_t plane_size(const Tensor& x) {
+  std::int64_t size = 1;
+  for (int d = 2; d < x.dim(); ++d) size *= x.size(d);
+  return size;
+}
+
+/// (C) as it broadcasts to x (B, C, ...)
+Tensor per_channel(const Tensor& factors, const Tensor& x) {
+  Shape shape = Dims::filled(x.dim(), 1);
+  shape[1] = x.size(1);
+  return reshape(cast(factors, x.dtype()), shape);
+}
+
+}  // namespace
+
+// ---- batch_norm: a set is a channel. Ioffe and Szegedy 2015 ----
+
+namespace {
+
+void check_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
+                      bool training, double momentum, double epsilon) {
+  check_images("batch_norm", x, epsilon);
+  check_factors("batch_norm", "weight", x, weight);
+  check_factors("batch_norm", "bias", x, bias);
+  check_operands("batch_norm", weight, bias);
+  for (const Tensor& statistic : {running.mean, running.variance}) {
+    VT_CHECK(statistic.shape() == Shape{x.size(1)} && statistic.dtype() == factor_dtype(x),
+             "batch_norm: running statistics have shape {} and dtype {}, expected ({}) and {} for x {}",
+             to_string(statistic.shape()), name_of(statistic.dtype()), x.size(1), name_of(factor_dtype(x)),
+             to_string(x.shape()));
+    check_one_device("batch_norm", x, statistic);
+  }
+  VT_CHECK(running.mean.is_contiguous() && running.variance.is_contiguous(),
+           "batch_norm: running statistics have strides {} and {}, expected row-major tensors",
+           to_string(running.mean.strides()), to_string(running.variance.strides()));
+  VT_CHECK(momentum >= 0 && momentum <= 1, "batch_norm: momentum is {}, expected 0 to 1", momentum);
+  VT_CHECK(!training || x.size(0) * plane_size(x) > 1,
+           "batch_norm: x has shape {}, expected more than one value per channel in training", to_string(x.shape()));
+}
+
+}  // namespace
+
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
+                  bool training, double momentum, double epsilon) {
+  check_batch_norm(x, weight, bias, running, training, momentum, epsilon);
+  const std::int64_t C = x.size(1);
+  const Planes planes{x.size(0) * C, C, plane_size(x), 1, C};
+  if (!training) {
+    const Tensor mean = clone(running.mean), variance = running.variance.detach();
+    if (is_recording_twice()) {
+      return (x - per_channel(mean, x)) * per_channel(rsqrt(variance + epsilon), x) * per_channel(weight, x) +
+             per_channel(bias, x);
+    }
+    const Tensor statistics = stack({mean, zeros_like(mean), rsqrt(variance + epsilon)});
+    return record_norm("batch_norm", planes, x, weight, bias, statistics, true);
+  }
+  const Tensor statistics = measure("batch_norm", planes, contiguous_data(x), epsilon, running, momentum);
+  if (is_recording_twice()) return batch_norm_composed(x, weight, bias, epsilon);
+  return record_norm("batch_norm", planes, x, weight, bias, statistics, false);
+}
+
+Tensor batch_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  Dims dims{0};
+  for (int d = 2; d < x.dim(); ++d) dims.push_back(d);
+  const Tensor centered = x - mean(x, dims, true);
+  const Tensor variance = mean(square(centered), dims, true);
+  return centered * rsqrt(variance + epsilon) * per_channel(weight, x) + per_channel(bias, x);
+}
+
+// ---- group_norm: a set is a group of channels of one image. Wu and He 2018 ----
+
+Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias, double epsilon) {
+  check_images("group_norm", x, epsilon);
+  check_factors("group_norm", "weight", x, weight);
+  check_factors("group_norm", "bias", x, bias);
+  check_operands("group_norm", weight, bias);
+  const std::int64_t B = x.size(0), C = x.size(1);
+  VT_CHECK(groups >= 1 && C % groups == 0, "group_norm: groups is {}, expected a divisor of the {} channels of x {}",
+           groups, C, to_string(x.shape()));
+  if (is_recording_twice()) return group_norm_composed(x, groups, weight, bias, epsilon);
+  const Planes planes{B * C, C, plane_size(x), C / groups, B * groups};
+  const Tensor statistics = measure("group_norm", planes, contiguous_data(x), epsilon);
+  return record_norm("group_norm", planes, x, weight, bias, statistics, false);
+}
+
+Tensor group_norm_composed(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
+                           double epsilon) {
+  const std::int64_t B = x.size(0), C = x.size(1);
+  const Tensor rows = reshape(x, {B, groups, C / groups * plane_size(x)});
+  const Tensor centered = rows - mean(rows, {-1}, true);
+  const Tensor n = centered * rsqrt(mean(square(centered), {-1}, true) + epsilon);
+  return reshape(n, x.shape()) * per_channel(weight, x) + per_channel(bias, x);
+}
+
+// ---- standardize_weight: a set is a filter. Qiao et al. 2019; it is group_norm of images with one channel ----
+
+Tensor standardize_weight(const Tensor& weight, double epsilon) {
+  check_images("standardize_weight", weight, epsilon);
+  const Shape one{1};
+  const Tensor filters =
+      reshape(weight, {weight.size(0), 1, weight.numel() / std::max<std::int64_t>(1, weight.size(0))});
+  const auto factor = [&](double value) { return full(one, value, weight.dtype(), weight.device()); };
+  return reshape(group_norm(filters, 1, factor(1), factor(0), epsilon), weight.shape());
+}
+
+}  // namespace vitrine

@@ -1,0 +1,102 @@
+// Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the CPU in f64: few and many packs
+// of 16 bytes a lane, a last pack that is not whole, rows that are too long for the registers, operands that are not aligned.
+#include <gtest/gtest.h>
+
+#include "op_table/drivers.h"
+#include "ops/ops.h"
+#include "tests/support/cuda_test.h"
+
+#if VT_CUDA
+namespace vitrine {
+namespace {
+
+struct LayerNormCuda : CudaTest {
+  /// sum, norm and the four gradients of add_layer_norm where the sum goes on beside its norm.
+  static Tensors results(const Tensors& inputs) {
+    Tape tape;
+    Tensors leaves;
+    for (const Tensor& input : inputs) leaves.push_back(tape.watch(input));
+    const auto [sum, norm] = add_layer_norm(leaves[0], leaves[1], leaves[2], leaves[3]);
+    const Tensor y = sum * 0.5 + norm;
+    const Tensor dy = cast_data(test_values(y.shape(), 9), y.dtype());
+    const Gradients gradients = tape.backward(y, to_device(dy, y.device()));
+    Tensors all{sum, norm};
+    for (const Tensor& leaf : leaves) all.push_back(gradients[leaf]);
+    for (Tensor& x : all) x = cast_data(to_device(x.detach(), cpu), DType::f64);
+    return all;
+  }
+
+  /// `shift` elements into a longer tensor.
+  static Tensor shifted(const Tensor& x, std::int64_t shift) {
+    Tensor longer = empty({x.numel() + shift}, x.dtype(), x.device());
+    Tensor result = longer.view_as(x.shape(), contiguous_strides(x.shape()), shift);
+    copy_into(result, x);
+    return result;
+  }
+
+  static void expect_like_the_cpu(std::int64_t D, DType dtype, std::int64_t shift = 0) {
+    const Shape shape{11, D};
+    const Tensors inputs{test_values(shape, 1), test_values(shape, 2), test_values({D}, 3), test_values({D}, 4)};
+    Tensors rounded, on_gpu;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const Tensor x = cast_data(inputs[i], i < 2 ? dtype : DType::f32);  // the factors stay in f32
+      rounded.push_back(cast_data(x, DType::f64));
+      on_gpu.push_back(shifted(to_device(x, cuda()), shift));
+    }
+    const Tensors expected = results(rounded), actual = results(on_gpu);
+    const double bound = dtype == DType::f32 ? 1e-5 : 0x1p-6;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const double largest = std::max(1.0, amax(abs(expected[i])).item());
+      const double error = amax(abs(actual[i] - expected[i])).item();
+      EXPECT_TRUE(error <= bound * largest) << "D " << D << ", " << name_of(dtype) << ", result " << i << ": " << error;
+    }
+  }
+};
+
+TEST_F(LayerNormCuda, RowsOfAllLengths) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const std::int64_t D : {4, 8, 12, 40, 128, 132, 192, 264, 384, 520, 768, 1032, 1536, 1544}) {
+      expect_like_the_cpu(D, dtype);
+    }
+  }
+}
+
+TEST_F(LayerNormCuda, OperandsThatAreNotAligned) {
+  expect_like_the_cpu(64, DType::f32, 1);
+  expect_like_the_cpu(64, DType::bf16, 3);
+}
+
+// ---- Bias and GELU ----
+
+struct BiasGeluCuda : CudaTest {
+  static Tensors results(const Tensor& x, const Tensor& bias) {
+    Tape tape;
+    const Tensor x_leaf = tape.watch(x), bias_leaf = tape.watch(bias), y = bias_gelu(x_leaf, bias_leaf);
+    const Tensor dy = cast_data(test_values(y.shape(), 9), y.dtype());
+    const Gradients gradients = tape.backward(y, to_device(dy, y.device()));
+    Tensors all{y, gradients[x_leaf], gradients[bias_leaf]};
+    for (Tensor& result : all) result = cast_data(to_device(result.detach(), cpu), DType::f64);
+    return all;
+  }
+};
+
+TEST_F(BiasGeluCuda, RowsOfAllLengths) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+    for (const Shape& shape : {Shape{3, 7}, Shape{9, 264}, Shape{70, 8}, Shape{600, 16}}) {
+      const Tensor x = cast_data(test_values(shape, 1), dtype), bias = cast_data(test_values({shape[1]}, 2), dtype);
+      const Tensors expected = results(cast_data(x, DType::f64), cast_data(bias, DType::f64));
+      const Tensors actual = results(to_device(x, cuda()), to_device(bias, cuda()));
+      const double bound = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 0x1p-7;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double largest = std::max(1.0, amax(abs(expected[i])).item());
+        const double error = amax(abs(actual[i] - expected[i])).item();
+        EXPECT_TRUE(error <= bound * largest)
+            << to_string(shape) << " " << name_of(dtype) << ", result " << i << ": " << error;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vitrine
+#endif

@@ -1,0 +1,218 @@
+// The recipe's words become options of the data, the model and the optimiser.
+#include "train/recipe/setup.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "models/parameter_depth.h"
+#include "optim/adamw.h"
+#include "optim/sgd.h"
+#include "weights/model_folder.h"
+
+namespace vitrine {
+namespace {
+
+TrainTransform::Crop crop_from_name(const std::string& name) {
+  if (name == "padded") return TrainTransform::Crop::padded;
+  return name == "resized" ? TrainTransform::Crop::resized : TrainTransform::Crop::center;
+}
+
+Normalization normalization_of(const PretrainedConfig& preprocessing) {
+  Normalization n;
+  for (std::size_t c = 0; c < 3; ++c) {
+    n.mean[c] = static_cast<float>(preprocessing.mean[c]);
+    n.deviation[c] = static_cast<float>(preprocessing.std[c]);
+  }
+  return n;
+}
+
+/// The same groups, each in parts that share a learning rate.
+std::vector<ParameterGroup> split_by_rate(const Recipe& recipe, const Model& model,
+                                          const std::vector<ParameterGroup>& groups) {
+  std::vector<std::string> names;
+  for (const NamedParameter& parameter : model.parameters()) names.push_back(parameter.name);
+  const std::vector<double> scales = learning_rate_scales(recipe, names);
+  std::vector<ParameterGroup> parts;
+  for (const ParameterGroup& group : groups) {
+    std::map<double, ParameterGroup> by_scale;
+    for (const NamedParameter& parameter : group.parameters) {
+      const double scale = scales[static_cast<std::size_t>(std::ranges::find(names, parameter.name) - names.begin())];
+      ParameterGroup& part = by_scale[scale];
+      part.weight_decay = group.weight_decay;
+      part.learning_rate_scale = scale;
+      part.parameters.push_back(parameter);
+    }
+    for (auto& [scale, part] : by_scale) parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
+Range range_of(const std::vector<double>& pair) { return {pair[0], pair[1]}; }
+
+}  // namespace
+
+DatasetPtr open_split(const Recipe& recipe, const std::string& split) {
+  return open_dataset({.kind = recipe.dataset,
+                       .root = recipe.data_dir,
+                       .split = split,
+                       .train_size = recipe.train_num_samples,
+                       .test_size = recipe.val_num_samples,
+                       .seed = recipe.seed,
+                       .threads = static_cast<int>(recipe.threads)});
+}
+
+TrainingData open_data(const Recipe& recipe) {
+  TrainingData data{open_split(recipe, recipe.train_split), open_split(recipe, recipe.val_split)};
+  const auto &names = data.train->class_names(), &val_names = data.val->class_names();
+  if (names != val_names) {
+    const auto [a, b] = std::ranges::mismatch(names, val_names);
+    throw Error(fmt::format("{}: the classes of {} and {} differ: {} and {}, first at {} and {}", recipe.data_dir,
+                            recipe.train_split, recipe.val_split, names.size(), val_names.size(),
+                            a == names.end() ? "the end" : *a, b == val_names.end() ? "the end" : *b));
+  }
+  VT_CHECK(recipe.num_classes == 0 || recipe.num_classes >= data.train->num_classes(),
+           "--num-classes: is {}, expected at least {}, the classes of the data", recipe.num_classes,
+           data.train->num_classes());
+  return data;
+}
+
+ModelOptions model_options(const Recipe& recipe, std::int64_t classes) {
+  ModelOptions options{.num_classes = recipe.num_classes > 0 ? recipe.num_classes : classes,
+                       .drop_rate = recipe.drop,
+                       .drop_path_rate = recipe.drop_path,
+                       .seed = recipe.seed};
+  if (recipe.img_size > 0) options.img_size = recipe.img_size;
+  for (const auto& [name, text] : recipe.model_kwargs) set_model_option(options, name, text, "--model-kwargs");
+  return options;
+}
+
+PretrainedConfig stated_preprocessing(const Recipe& recipe, PretrainedConfig p) {
+  const bool random = recipe.interpolation == "random";  // in training alone
+  if (!recipe.interpolation.empty() && !random) p.interpolation = recipe.interpolation;
+  if (!recipe.mean.empty()) std::ranges::copy(recipe.mean, p.mean.begin());
+  if (!recipe.std.empty()) std::ranges::copy(recipe.std, p.std.begin());
+  if (recipe.crop_pct) p.crop_pct = *recipe.crop_pct;
+  return p;
+}
+
+PretrainedConfig preprocessing(const Recipe& recipe, const Model& model) {
+  PretrainedConfig p = stated_preprocessing(recipe, model.pretrained_config());
+  if (!recipe.crop_pct && recipe.train_crop != "resized") p.crop_pct = 1;
+  return p;
+}
+
+TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& preprocessing) {
+  const auto& jitter = recipe.color_jitter;
+  return {.image_size = static_cast<int>(preprocessing.input_size[1]),
+          .crop = crop_from_name(recipe.train_crop),
+          .padding = static_cast<int>(recipe.crop_padding),
+          .padding_mode =
+              recipe.crop_padding_mode == "zero" ? TrainTransform::Padding::zero : TrainTransform::Padding::reflect,
+          .scale = range_of(recipe.scale),
+          .ratio = range_of(recipe.ratio),
+          .interpolation = interpolation_from_name(preprocessing.interpolation),
+          .random_interpolation = recipe.interpolation == "random",
+          .horizontal_flip = recipe.hflip,
+          .policy = AugmentPolicy::parse(recipe.aa),
+          .color_jitter = {jitter.front(), jitter[jitter.size() / 2], jitter.back()},
+          .normalization = normalization_of(preprocessing),
+          .erasing = {.probability = recipe.reprob,
+                      .mode = erasing_mode_from_name(recipe.remode),
+                      .count = static_cast<int>(recipe.recount)}};
+}
+
+EvalTransform eval_transform(const PretrainedConfig& preprocessing) {
+  return {.image_size = static_cast<int>(preprocessing.input_size[1]),
+          .crop_fraction = preprocessing.crop_pct,
+          .interpolation = interpolation_from_name(preprocessing.interpolation),
+          .normalization = normalization_of(preprocessing)};
+}
+
+LoaderOptions train_loader_options(const Recipe& recipe, std::int64_t classes, Device device) {
+  LoaderOptions options{.batch_size = recipe.batch_size,
+                        .seed = recipe.seed,
+                        .workers = static_cast<int>(recipe.workers),
+                        .repeats = static_cast<int>(std::max<std::int64_t>(1, recipe.aug_repeats)),
+                        .classes = classes,
+                        .bad_samples_allowed = recipe.bad_samples};
+  if (recipe.mixup > 0 || recipe.cutmix > 0 || recipe.bce_loss || device.is_cuda()) {
+    options.mixing = Mixing{.mixup_alpha = recipe.mixup,
+                            .cutmix_alpha = recipe.cutmix,
+                            .probability = recipe.mixup_prob,
+                            .switch_probability = recipe.mixup_switch_prob,
+                            .mode = mixing_mode_from_name(recipe.mixup_mode),
+                            .off_epoch = recipe.mixup_off_epoch,
+                            .smoothing = recipe.smoothing};
+  }
+  return options;
+}
+
+LoaderOptions eval_loader_options(const Recipe& recipe) {
+  return {.batch_size = recipe.batch_size,
+          .workers = static_cast<int>(recipe.workers),
+          .shuffle = false,
+          .drop_last = false,
+          .bad_samples_allowed = recipe.bad_samples};
+}
+
+std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names) {
+  const std::vector<int> depths = parameter_depths(names);
+  const int deepest = depths.empty() ? 0 : *std::ranges::max_element(depths);
+  std::vector<double> scales;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const bool is_head = recipe.head_lr && is_head_parameter(names[i]);
+    scales.push_back(is_head ? *recipe.head_lr / peak_learning_rate(recipe).value
+                             : std::pow(recipe.layer_decay.value_or(1), deepest - depths[i]));
+  }
+  return scales;
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model) {
+  auto groups = weight_decay_groups(model.parameters(), recipe.weight_decay, model.info().no_decay);
+  if (recipe.head_lr || recipe.layer_decay) groups = split_by_rate(recipe, model, groups);
+  const double rate = peak_learning_rate(recipe).value;
+  if (recipe.opt != "adamw") {
+    return std::make_unique<Sgd>(
+        std::move(groups),
+        SgdOptions{.learning_rate = rate, .momentum = recipe.momentum, .nesterov = recipe.opt == "sgd"});
+  }
+  return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.learning_rate = rate,
+                                                                 .beta1 = recipe.opt_betas[0],
+                                                                 .beta2 = recipe.opt_betas[1],
+                                                                 .epsilon = recipe.opt_eps});
+}
+
+Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch) {
+  const bool in_steps = recipe.warmup_steps > 0;
+  const std::int64_t warmup_epochs = in_steps ? 0 : recipe.warmup_epochs;
+  const std::int64_t decayed = recipe.epochs - (recipe.warmup_prefix ? warmup_epochs : 0);
+  const Schedule by_epoch{.decay = decay_from_name(recipe.sched),
+                          .base = peak_learning_rate(recipe).value,
+                          .minimum = recipe.min_lr,
+                          .warmup_start = recipe.warmup_lr,
+                          .warmup = warmup_epochs,
+                          .total = std::max<std::int64_t>(1, decayed),
+                          .decay_after_warmup = recipe.warmup_prefix};
+  if (!recipe.sched_on_updates) return by_epoch;
+  Schedule by_update = by_epoch.times(updates_per_epoch);
+  if (!in_steps) return by_update;
+  by_update.warmup = recipe.warmup_steps;
+  if (recipe.warmup_prefix) by_update.total = std::max<std::int64_t>(1, by_update.total - recipe.warmup_steps);
+  return by_update;
+}
+
+Device open_device(const std::string& name) {
+  const Device device = device_from_name(name);
+  VT_CHECK(device.is_cpu() || VT_CUDA, "--device: is '{}', expected cpu: this build has no CUDA (cmake --preset cuda)",
+           name);
+  VT_CHECK(device.is_cpu() || device.index < cuda_device_count(),
+           "--device: is '{}', expected cpu: this machine has {} CUDA devices", name, cuda_device_count());
+  return device;
+}
+
+Placement open_placement(const Recipe& recipe) {
+  return {open_device(recipe.device), recipe.amp ? DType::bf16 : DType::f32};
+}
+
+}  // namespace vitrine

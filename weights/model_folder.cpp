@@ -1,0 +1,232 @@
+// config.json and model.safetensors, written and obeyed.
+#include "weights/model_folder.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <variant>
+
+#include "train/recipe/recipe.h"
+#include "weights/files/config_file.h"
+#include "weights/files/file.h"
+#include "weights/files/safetensors.h"
+#include "weights/huggingface/config.h"
+#include "weights/load_weights.h"
+#include "weights/names/checkpoint_prefixes.h"
+
+namespace vitrine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+/// An argument of timm's model constructors and the option it sets.
+struct ModelArgument {
+  const char* name;
+  std::variant<std::optional<std::int64_t> ModelOptions::*, std::optional<int> ModelOptions::*,
+               std::optional<double> ModelOptions::*, std::optional<bool> ModelOptions::*,
+               std::optional<std::string> ModelOptions::*, std::optional<Numbers> ModelOptions::*>
+      member;
+};
+
+const std::vector<ModelArgument>& model_arguments() {
+  static const std::vector<ModelArgument> all = {
+      {"img_size", &ModelOptions::img_size},       {"patch_size", &ModelOptions::patch_size},
+      {"embed_dim", &ModelOptions::embed_dim},     {"depth", &ModelOptions::depth},
+      {"depths", &ModelOptions::depths},           {"num_heads", &ModelOptions::num_heads},
+      {"mlp_ratio", &ModelOptions::mlp_ratio},     {"class_token", &ModelOptions::class_token},
+      {"global_pool", &ModelOptions::global_pool}, {"representation_size", &ModelOptions::representation_size},
+      {"window_size", &ModelOptions::window_size}, {"shift", &ModelOptions::shift},
+      {"position", &ModelOptions::position},       {"distilled_head", &ModelOptions::distilled_head},
+      {"weight_init", &ModelOptions::weight_init}, {"norm_eps", &ModelOptions::norm_eps},
+  };
+  return all;
+}
+
+/// "3", "2,2,6,2" or "[2, 2, 6, 2]".
+bool parse(std::string text, Numbers& numbers) {
+  std::ranges::replace_if(
+      text, [](char c) { return c == '[' || c == ']' || c == ','; }, ' ');
+  std::istringstream words(text);
+  for (int value; words >> value;) numbers.values.push_back(value);
+  return words.eof() && !numbers.values.empty();
+}
+
+template <class T>
+bool parse(const std::string& text, T& value) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    value = text;
+    return true;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    value = text == "true";
+    return text == "true" || text == "false";
+  } else {
+    const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return failure == std::errc() && stop == text.data() + text.size();
+  }
+}
+
+Json model_args(const ModelOptions& options) {
+  Json json = Json::object();
+  for (const ModelArgument& argument : model_arguments()) {
+    std::visit(
+        [&](auto member) {
+          if (!(options.*member)) return;
+          if constexpr (std::is_same_v<decltype(options.*member), const std::optional<Numbers>&>) {
+            const std::vector<int>& values = (options.*member)->values;
+            json[argument.name] = values.size() == 1 ? Json(values[0]) : Json(values);
+          } else {
+            json[argument.name] = *(options.*member);
+          }
+        },
+        argument.member);
+  }
+  return json;
+}
+
+PretrainedConfig read_preprocessing(const ConfigFile& config, PretrainedConfig p) {
+  p.input_size = config.get("pretrained_cfg.input_size", p.input_size);
+  p.interpolation = config.get("pretrained_cfg.interpolation", p.interpolation);
+  p.crop_pct = config.get("pretrained_cfg.crop_pct", p.crop_pct);
+  p.mean = config.get("pretrained_cfg.mean", p.mean);
+  p.std = config.get("pretrained_cfg.std", p.std);
+  return p;
+}
+
+}  // namespace
+
+void set_model_option(ModelOptions& options, const std::string& name, const std::string& text,
+                      const std::string& where) {
+  std::vector<std::string> names;
+  for (const ModelArgument& argument : model_arguments()) {
+    names.emplace_back(argument.name);
+    if (name != argument.name) continue;
+    const bool parsed = std::visit(
+        [&](auto member) {
+          auto& option = options.*member;
+          return parse(text, option.emplace());
+        },
+        argument.member);
+    VT_CHECK(parsed, "{}: {} is '{}', which has the wrong type", where, name, text);
+    return;
+  }
+  throw Error(fmt::format("{}: '{}' is not an option of models, expected one of {}{}", where, name,
+                          fmt::join(names, ", "), nearest_hint(name, names)));
+}
+
+std::string to_config_json(const Model& model, const PretrainedConfig& preprocessing,
+                           const std::vector<std::string>& label_names) {
+  const PretrainedConfig& p = preprocessing;
+  const Json classifier = p.classifier.size() == 1 ? Json(p.classifier[0]) : Json(p.classifier);  // as timm writes it
+  const Json config = {{"architecture", model.name()},
+                       {"num_classes", model.classes()},
+                       {"pretrained_cfg",
+                        {{"input_size", p.input_size},
+                         {"interpolation", p.interpolation},
+                         {"crop_pct", p.crop_pct},
+                         {"mean", p.mean},
+                         {"std", p.std},
+                         {"first_conv", p.first_conv},
+                         {"classifier", classifier}}},
+                       {"model_args", model_args(model.info().options)},
+                       {"label_names", label_names}};
+  return config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void save_weights(const fs::path& folder, const Model& model, const PretrainedConfig& preprocessing,
+                  const std::vector<std::string>& label_names, WeightLayout layout) {
+  VT_CHECK(layout != WeightLayout::torchvision, "{}: torchvision has no config.json, expected timm or huggingface",
+           folder.string());
+  const bool of_timm = layout == WeightLayout::timm;
+  const StateDict weights = to_layout(model.state_dict(), layout);
+  const std::string config =
+      of_timm ? to_config_json(model, preprocessing, label_names) : to_huggingface_config(model, label_names);
+  make_folder(folder);
+  write_file_atomically(folder / "config.json", config);
+  if (!of_timm) write_file_atomically(folder / "preprocessor_config.json", to_huggingface_preprocessing(preprocessing));
+  write_safetensors(folder / "model.safetensors", weights, {{"format", "pt"}});
+}
+
+StateDict read_weights(const fs::path& path) {
+  const SafetensorsReader file(fs::is_directory(path) ? path / "model.safetensors" : path);
+  StateDict weights, average;
+  for (const TensorEntry& entry : file.entries()) {
+    if (entry.name.starts_with(optimizer_prefix)) continue;
+    const bool averaged = entry.name.starts_with(average_prefix);
+    (averaged ? average : weights)
+        .emplace_back(averaged ? entry.name.substr(average_prefix.size()) : entry.name, file.read(entry.name));
+  }
+  return average.empty() ? weights : average;
+}
+
+namespace {
+
+/// "[384, 384]" as "384": timm writes both sides of an image, ours are square.
+std::string one_side(const std::string& text) {
+  Numbers sides;
+  const bool two = text.starts_with("[") && parse(text, sides) && sides.values.size() == 2;
+  return two && sides.values[0] == sides.values[1] ? std::to_string(sides.values[0]) : text;
+}
+
+/// What timm's config.json says of the model.
+Model model_of_timm(const ConfigFile& config) {
+  ModelOptions options;
+  if (config.has("num_classes")) {
+    options.num_classes = config.get<std::int64_t>("num_classes", 0);
+    VT_CHECK(*options.num_classes >= 0, "{}: is {}, expected 0 or more", config.where("num_classes"),
+             *options.num_classes);
+  }
+  for (const auto& [key, text] : config.members("model_args")) {
+    if (key == "num_classes") continue;  // as above
+    if (key == "in_chans" && text == "3") continue;
+    set_model_option(options, key, key == "img_size" ? one_side(text) : text, config.where("model_args"));
+  }
+  try {
+    return create_model(config.get<std::string>("architecture", ""), options);
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", config.where("architecture"), error.what()));
+  }
+}
+
+LoadedModel model_of(const fs::path& folder) {
+  const ConfigFile config(folder / "config.json");
+  if (config.has("architecture")) {
+    Model model = model_of_timm(config);
+    const PretrainedConfig preprocessing = read_preprocessing(config, model.pretrained_config());
+    return {std::move(model), preprocessing, config.get("label_names", std::vector<std::string>{}), {}};
+  }
+  VT_CHECK(config.has("model_type"), "{}: is missing, expected the name of a model (or model_type, of Hugging Face)",
+           config.where("architecture"));
+  HuggingFaceModel described = read_huggingface_model(config);
+  Model model = create_model(described.name, described.options);
+  const PretrainedConfig preprocessing = read_huggingface_preprocessing(folder, model.pretrained_config());
+  return {std::move(model), preprocessing, std::move(described.label_names), {}};
+}
+
+}  // namespace
+
+PretrainedConfig preprocessing_of_weights(const fs::path& path, const PretrainedConfig& fallback) {
+  const fs::path folder = fs::is_directory(path) ? path : path.parent_path();
+  if (!fs::exists(folder / "config.json")) return fallback;
+  const ConfigFile config(folder / "config.json");
+  return config.has("architecture") ? read_preprocessing(config, fallback)
+                                    : read_huggingface_preprocessing(folder, fallback);
+}
+
+LoadedModel load_model(const fs::path& path) {
+  VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
+  LoadedModel loaded = model_of(fs::is_directory(path) ? path : path.parent_path());
+  try {
+    for (std::string& note : load_weights(loaded.model, read_weights(path)).notes) {
+      loaded.notes.push_back(fmt::format("{}: {}", path.string(), note));
+    }
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", path.string(), error.what()));
+  }
+  return loaded;
+}
+
+}  // namespace vitrine
