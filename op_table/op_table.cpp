@@ -1,38 +1,17 @@
 // Collects the rows of all op families, and makes the data that they are tested with.
 #include "op_table/op_table.h"
 
+#include <op_families.h>  // made by CMake: the functions that give each family's rows
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 
 namespace vitrine {
 
-std::vector<OpRow> binary_rows();
-std::vector<OpRow> unary_rows();
-std::vector<OpRow> gelu_rows();
-std::vector<OpRow> reduction_rows();
-std::vector<OpRow> softmax_rows();
-std::vector<OpRow> layer_norm_rows();
-std::vector<OpRow> matmul_rows();
-std::vector<OpRow> linear_rows();
-std::vector<OpRow> attention_rows();
-std::vector<OpRow> cross_entropy_rows();
-std::vector<OpRow> dropout_rows();
-std::vector<OpRow> shape_rows();
-std::vector<OpRow> join_rows();
-std::vector<OpRow> index_rows();
-std::vector<OpRow> window_rows();
-std::vector<OpRow> conv_rows();
-std::vector<OpRow> norm_rows();
-std::vector<OpRow> pool_rows();
-std::vector<OpRow> interpolate_rows();
-
 const std::vector<OpRow>& op_table() {
   static const std::vector<OpRow> table = [] {
     std::vector<OpRow> rows;
-    for (auto* family : {binary_rows, unary_rows, gelu_rows, reduction_rows, softmax_rows, layer_norm_rows, matmul_rows,
-                         linear_rows, attention_rows, cross_entropy_rows, dropout_rows, shape_rows, join_rows,
-                         index_rows, window_rows, conv_rows, norm_rows, pool_rows, interpolate_rows}) {
+    for (auto* family : op_families) {
       std::ranges::move(family(), std::back_inserter(rows));
     }
     return rows;

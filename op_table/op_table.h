@@ -36,6 +36,12 @@ struct OpBenchmark {
   double bytes = 0;  // read and written by the forward call
 };
 
+/// A fused op and its composition from ops/composed.h, with the same attributes bound.
+struct OpComposition {
+  Tensors inputs;  // f64 or indices, as in a case
+  std::function<Tensor(const Tensors&)> fused, composed;
+};
+
 struct OpRow {
   std::string op;  // the function's name in ops.h
   std::function<std::vector<OpCase>()> cases;
@@ -46,6 +52,7 @@ struct OpRow {
   std::vector<OpError> errors;
   std::function<OpBenchmark()> benchmark;
   std::function<OpBenchmark()> second_benchmark = {};  // another size, where one does not tell everything
+  std::function<OpComposition()> composition = {};     // of every op that ops/composed.h declares
 
   std::vector<std::function<OpBenchmark()>> benchmarks() const {
     if (second_benchmark) return {benchmark, second_benchmark};
@@ -53,7 +60,8 @@ struct OpRow {
   }
 };
 
-/// Every row; families add theirs through one function each, listed in op_table.cpp.
+/// Every row. Family `softmax` is the file cases/softmax.cpp with the function softmax_rows(): CMake
+/// makes the list of families from the files' names.
 const std::vector<OpRow>& op_table();
 
 /// Deterministic test data: `uniform` in [low, high), never closer than 1e-2 to the kinks in `avoid`.

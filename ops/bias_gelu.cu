@@ -1,19 +1,34 @@
-// bias_gelu: y = gelu(x + bias), what stands between the two layers of an MLP. x (..., D), bias (D).
+// bias_gelu: y = gelu(z) with z = x + bias, what stands between the two layers of an MLP. x (...,
+// D), bias (D); gelu(z) = z P(X <= z), ops/gelu.cu.
 //
-// Forward saves a pass over x that would only add the bias. Backward adds up dbias while dx is at hand, and a pass is saved
-// again. Only x and bias are kept. The GELU itself is in ops/drivers/math.h.
+// Forward saves a pass over x that would only add the bias. Backward adds up dbias while dx is at
+// hand, and a pass is saved again. Only x and bias are kept. The arithmetic of GELU is in
+// ops/drivers/math.h.
 #include <algorithm>
 
 #include "ops/composed.h"
 #include "ops/drivers/elementwise.h"
 #include "ops/drivers/gelu_bf16.h"
+#include "ops/drivers/lanes.h"
 #include "ops/drivers/math.h"
 #include "ops/drivers/warp.h"
 #include "ops/ops.h"
 #include "tensor/device/packs.h"
 
 namespace vitrine {
+
+// ---- The definition ----
+
+Tensor bias_gelu_composed(const Tensor& x, const Tensor& bias) { return gelu_composed(x + bias, GeluForm::erf); }
+
+// ---- The gradient ----
+//
+//   dx = dy gelu'(z) with gelu'(z) = P(X <= z) + z p(z) (ops/gelu.cu),  dbias = sum of dx over the rows
+// Why: x and bias enter z alike, so dz is the gradient of both; but one bias serves all rows.
+
 namespace {
+
+// ---- One element, on both devices ----
 
 struct BiasGelu {
   template <class T>
@@ -28,12 +43,6 @@ struct BiasGeluBackward {
     return dy * math::gelu_slope(x + bias);
   }
 };
-
-/// Rows per task, and per partial sum of dbias: about 2^14 elements, and at most 512 sums on a GPU, where they are blocks.
-std::int64_t rows_per_chunk(std::int64_t rows, std::int64_t D, Device device) {
-  const std::int64_t chunk = std::clamp<std::int64_t>((1 << 14) / D, 1, 256);
-  return device.is_cuda() ? std::max(chunk, chunk_count(rows, 512)) : chunk;
-}
 
 // ---- CPU ----
 
@@ -57,7 +66,7 @@ void backward_row(const T* __restrict dy, const T* __restrict x, const T* __rest
 
 template <class T>
 void forward_cpu(const T* x, const T* bias, T* y, std::int64_t rows, std::int64_t D) {
-  parallel_for(rows, rows_per_chunk(rows, D, cpu), [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) forward_row(x + row * D, bias, y + row * D, D);
   });
 }
@@ -65,7 +74,7 @@ void forward_cpu(const T* x, const T* bias, T* y, std::int64_t rows, std::int64_
 /// partial is (chunks, D): the sums of dx over every chunk of rows.
 template <class T, class C = Compute<T>>
 void backward_cpu(const T* dy, const T* x, const T* bias, T* dx, C* partial, std::int64_t rows, std::int64_t D) {
-  const std::int64_t grain = rows_per_chunk(rows, D, cpu);
+  const std::int64_t grain = rows_per_chunk(D);
   parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
     C* dbias = partial + begin / grain * D;
     std::fill(dbias, dbias + D, C(0));
@@ -110,7 +119,8 @@ __global__ void forward_kernel(const T* x, const T* bias, T* y, std::int64_t row
   }
 }
 
-/// Block (c, r): the columns of 32 packs from 32 c on, and chunk r of the rows; warp w takes every eighth row from w on.
+/// Block (c, r): the columns of 32 packs from 32 c on, and chunk r of the rows; warp w takes every
+/// eighth row from w on.
 template <class T, class C = Compute<T>>
 __global__ void backward_kernel(const T* dy, const T* x, const T* bias, T* dx, C* partial, std::int64_t rows,
                                 std::int64_t D, std::int64_t grain) {
@@ -157,8 +167,7 @@ void forward_cuda(const T* x, const T* bias, T* y, std::int64_t rows, std::int64
 
 template <class T, class C = Compute<T>>
 void backward_cuda(const T* dy, const T* x, const T* bias, T* dx, C* partial, std::int64_t rows, std::int64_t D,
-                   Device device) {
-  const std::int64_t grain = rows_per_chunk(rows, D, device);
+                   std::int64_t grain) {
   launch(backward_kernel<T>, dim3(column_blocks(D, pack_width<T>), static_cast<unsigned>(chunk_count(rows, grain))),
          dim3(warp_threads, block_warps), 0, current_stream(), dy, x, bias, dx, partial, rows, D, grain);
 }
@@ -166,7 +175,14 @@ void backward_cuda(const T* dy, const T* x, const T* bias, T* dx, C* partial, st
 
 // ---- On tensors, which are row-major ----
 
-/// Whether the loops over rows above can be used; a GPU wants whole packs. Else the map driver does it in more passes.
+/// Rows per partial sum of dbias: a task on the CPU; a block on a GPU, which has at most 512 of
+/// them.
+std::int64_t rows_per_sum(std::int64_t rows, std::int64_t D, Device device) {
+  return device.is_cuda() ? std::max(rows_per_chunk(D), chunk_count(rows, 512)) : rows_per_chunk(D);
+}
+
+/// Whether the loops over rows above can be used; a GPU wants whole packs. Else the map driver does
+/// it in more passes.
 template <class T>
 bool rows_fit(const Tensor& x, const Tensor& bias, const Tensor& dy) {
   if (x.device().is_cpu()) return true;
@@ -194,32 +210,30 @@ struct BiasGeluGradients {
 
 BiasGeluGradients backward(const Tensor& dy, const Tensor& x, const Tensor& bias) {
   const std::int64_t D = x.size(-1), rows = D > 0 ? x.numel() / D : 0;
-  BiasGeluGradients result{empty_for("bias_gelu", x.shape(), x.dtype(), x.device()), {}};
-  dispatch_floating(x.dtype(), "bias_gelu", [&]<class T>(TypeTag<T>) {
+  Tensor dx = empty_for("bias_gelu", x.shape(), x.dtype(), x.device());
+  return dispatch_floating(x.dtype(), "bias_gelu", [&]<class T>(TypeTag<T>) -> BiasGeluGradients {
     if (!rows_fit<T>(x, bias, dy) || x.numel() == 0) {
-      map_into<T, T, T, T>(BiasGeluBackward{}, result.dx, dy, x, bias);
-      result.dbias = sum_to(result.dx, bias.shape());
-      return;
+      map_into<T, T, T, T>(BiasGeluBackward{}, dx, dy, x, bias);
+      return {dx, sum_to(dx, bias.shape())};
     }
     using C = Compute<T>;
-    Tensor partial = empty({chunk_count(rows, rows_per_chunk(rows, D, x.device())), D}, dtype_of<C>(), x.device());
-    T* dx = result.dx.template data<T>();
+    const std::int64_t grain = rows_per_sum(rows, D, x.device());
+    Tensor partial = empty({chunk_count(rows, grain), D}, dtype_of<C>(), x.device());
+    const auto run = [&] {
 #if VT_CUDA
-    if (x.device().is_cuda()) {
-      backward_cuda<T>(dy.data<T>(), x.data<T>(), bias.data<T>(), dx, partial.data<C>(), rows, D, x.device());
-    }
+      if (x.device().is_cuda()) {
+        return backward_cuda<T>(dy.data<T>(), x.data<T>(), bias.data<T>(), dx.data<T>(), partial.data<C>(), rows, D,
+                                grain);
+      }
 #endif
-    if (x.device().is_cpu()) {
-      backward_cpu<T>(dy.data<T>(), x.data<T>(), bias.data<T>(), dx, partial.data<C>(), rows, D);
-    }
-    result.dbias = cast_data(sum(partial, {0}), x.dtype());
+      backward_cpu<T>(dy.data<T>(), x.data<T>(), bias.data<T>(), dx.data<T>(), partial.data<C>(), rows, D);
+    };
+    run();
+    return {dx, cast_data(sum(partial, {0}), x.dtype())};
   });
-  return result;
 }
 
 }  // namespace
-
-Tensor bias_gelu_composed(const Tensor& x, const Tensor& bias) { return gelu_composed(x + bias, GeluForm::erf); }
 
 Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
   check_operands("bias_gelu", x, bias);

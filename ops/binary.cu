@@ -129,7 +129,7 @@ Tensor pow(const Tensor& a, const Tensor& b) {
                 });
 }
 
-// ---- y = max(a, b): dy goes to the larger, half to each at a tie; NaN wins. minimum likewise ----
+// ---- y = max(a, b): dy goes to the larger, half to each at a tie; NaN wins. minimum: to the smaller ----
 
 namespace {
 struct Maximum {

@@ -1,17 +1,13 @@
-// Losses on logits: cross entropy with class indices or soft targets, and binary cross entropy. Means over the batch.
+// Losses on logits: cross entropy with class indices or soft targets, and binary cross entropy.
 #include "ops/composed.h"
 #include "ops/drivers/elementwise.h"
 #include "ops/drivers/lanes.h"
-#include "ops/drivers/softmax_row.h"
+#include "ops/drivers/log_sum_exp.h"
 #include "ops/drivers/warp.h"
 #include "ops/ops.h"
 
 namespace vitrine {
 namespace {
-
-constexpr std::int64_t elements_per_chunk = 1 << 14;
-
-std::int64_t rows_per_chunk(std::int64_t K) { return std::clamp<std::int64_t>(elements_per_chunk / K, 1, 256); }
 
 /// What the forward kernels write: each row's logsumexp, which backward reads, and each row's loss.
 class RowResults {
@@ -38,10 +34,22 @@ class RowResults {
 
 }  // namespace
 
-// ---- cross_entropy: y = mean over B of -(1 - e) log p[label] - e/K sum log p; logits (B, K), labels (B) ----
+// ---- cross_entropy: y = mean over B of -(1 - e) log p[label] - e/K sum log p ----
 //
-// With z = x - max and L = ln sum e^z, log p = z - L, so a row's loss is L - (1 - e) z[label] - e/K sum z.
-// dlogits = dy/B (p - (1 - e) [i = label] - e/K)
+// logits x (B, K), labels (B), smoothing e, p = softmax(x). That is -sum(t log p) for the targets
+// t[i] = (1 - e) [i = label] + e/K.
+
+Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double smoothing) {
+  const Tensor log_p = log_softmax_composed(logits, -1);
+  const Tensor of_label = mean(gather(log_p, 1, unsqueeze(labels, 1))) * -(1 - smoothing);
+  return smoothing == 0 ? of_label : of_label - mean(log_p) * smoothing;
+}
+
+// The fast code: with z = x - max and L = ln sum e^z, log p = z - L. The targets of a row add up to
+// 1, so its loss is L - sum(t z) = L - (1 - e) z[label] - e/K sum z.
+// The gradient: dL/dx = p, the softmax, and -sum(t z) is linear in x. With the mean's 1/B:
+//   dlogits = dy/B (p - t)
+// Why: the loss falls until the probabilities are the targets; p - t is how far they are from them.
 
 namespace {
 
@@ -63,7 +71,8 @@ void cross_entropy_cpu(const T* logits, const std::int64_t* labels, LogSumExp<C>
       const T* x = logits + b * K;
       const LogSumExp<C> row = log_sum_exp_row(x, K);
       C loss = row.log_total - target.on_label * (static_cast<C>(x[labels[b]]) - row.max);
-      // Without smoothing this term is left out, because 0 times a masked logit of -infinity is NaN.
+      // Without smoothing this term is left out, because 0 times a masked logit of -infinity is
+      // NaN.
       if (target.on_all != 0) {
         loss -= target.on_all * lane_sum<C>(K, [&](auto i) { return static_cast<C>(x[i]) - row.max; });
       }
@@ -128,8 +137,8 @@ void check_logits(const char* op, const Tensor& logits) {
   VT_CHECK(is_floating(logits.dtype()), "{}: logits are {}, expected f32, f64 or bf16", op, name_of(logits.dtype()));
 }
 
-/// The labels as row-major i64 on the device of the logits, each in [0, K). They are checked on the host: labels that are
-/// on the CPU to begin with save a wait for the device.
+/// The labels as row-major i64 on the device of the logits, each in [0, K). They are checked on the
+/// host: labels that are on the CPU to begin with save a wait for the device.
 Tensor checked_labels(const char* op, const Tensor& labels, const Tensor& logits) {
   const std::int64_t B = logits.size(0), K = logits.size(1);
   VT_CHECK(labels.shape() == Shape{B}, "{}: labels have shape {}, expected ({}) = first dimension of logits {}", op,
@@ -149,14 +158,16 @@ Tensor cross_entropy_backward(const Tensor& logits, const Tensor& classes, const
   Tensor dlogits = empty_like(logits);
   const std::int64_t B = logits.size(0), K = logits.size(1);
   dispatch_floating(logits.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
-    const auto backward = [&](const auto& run) {
-      run(logits.data<T>(), classes.data<std::int64_t>(), results.rows<T>(), dy.data<T>(), dlogits.data<T>(), B, K,
-          SmoothTarget<Compute<T>>(smoothing, K));
+    const auto run = [&](const auto& kernel) {
+      kernel(logits.data<T>(), classes.data<std::int64_t>(), results.rows<T>(), dy.data<T>(), dlogits.data<T>(), B, K,
+             SmoothTarget<Compute<T>>(smoothing, K));
     };
 #if VT_CUDA
-    if (dy.device().is_cuda()) backward([&](auto... a) { launch_rows(cross_entropy_backward_kernel<T>, B, a...); });
+    if (dy.device().is_cuda()) {
+      return run([&](auto... a) { launch_rows(cross_entropy_backward_kernel<T>, B, a...); });
+    }
 #endif
-    if (dy.device().is_cpu()) backward(cross_entropy_backward_cpu<T>);
+    run(cross_entropy_backward_cpu<T>);
   });
   return dlogits;
 }
@@ -172,14 +183,14 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, double smoothin
   const Tensor x = contiguous_data(logits);
   const RowResults results(x);
   dispatch_floating(x.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
-    const auto forward = [&](const auto& run) {
-      run(x.data<T>(), classes.data<std::int64_t>(), results.rows<T>(), results.losses<T>(), B, K,
-          SmoothTarget<Compute<T>>(smoothing, K));
+    const auto run = [&](const auto& kernel) {
+      kernel(x.data<T>(), classes.data<std::int64_t>(), results.rows<T>(), results.losses<T>(), B, K,
+             SmoothTarget<Compute<T>>(smoothing, K));
     };
 #if VT_CUDA
-    if (x.device().is_cuda()) forward([&](auto... a) { launch_rows(cross_entropy_kernel<T>, B, a...); });
+    if (x.device().is_cuda()) return run([&](auto... a) { launch_rows(cross_entropy_kernel<T>, B, a...); });
 #endif
-    if (x.device().is_cpu()) forward(cross_entropy_cpu<T>);
+    run(cross_entropy_cpu<T>);
   });
   return record("cross_entropy", results.mean_loss(x.dtype()), {logits},
                 [logits = Saved(logits, "cross_entropy"), classes, results, smoothing](const Tensor& dy,
@@ -188,15 +199,15 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, double smoothin
                 });
 }
 
-Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double smoothing) {
-  const Tensor log_p = log_softmax_composed(logits, -1);
-  const Tensor of_label = mean(gather(log_p, 1, unsqueeze(labels, 1))) * -(1 - smoothing);
-  return smoothing == 0 ? of_label : of_label - mean(log_p) * smoothing;
+// ---- soft_cross_entropy: y = mean over B of -sum(t log p); logits x and targets t (B, K) ----
+
+Tensor soft_cross_entropy_composed(const Tensor& logits, const Tensor& targets) {
+  return sum(targets * log_softmax_composed(logits, -1)) * (-1.0 / static_cast<double>(logits.size(0)));
 }
 
-// ---- soft_cross_entropy: y = mean over B of -sum(target log p); logits and targets (B, K) ----
-//
-// dlogits = dy/B (p sum(target) - target), dtargets = -dy/B log p
+// The gradient: with log p = x - ln sum e^x, a row's loss is sum(t) ln sum e^x - sum(t x), and
+//   dlogits = dy/B (p sum(t) - t),  dtargets = -dy/B log p
+// Why: as above, but nothing says that targets add up to 1, and they may be learned too.
 
 namespace {
 
@@ -285,15 +296,16 @@ void soft_cross_entropy_backward(const Tensor& logits, const Tensor& targets, co
   }
   dispatch_floating(logits.dtype(), "soft_cross_entropy", [&]<class T>(TypeTag<T>) {
     const auto pointer = [](Tensor& x) { return x.defined() ? x.data<T>() : nullptr; };
-    const auto backward = [&](const auto& run) {
-      run(logits.data<T>(), targets.data<T>(), results.rows<T>(), dy.data<T>(), pointer(gradients[0]),
-          pointer(gradients[1]), B, K);
+    const auto run = [&](const auto& kernel) {
+      kernel(logits.data<T>(), targets.data<T>(), results.rows<T>(), dy.data<T>(), pointer(gradients[0]),
+             pointer(gradients[1]), B, K);
     };
 #if VT_CUDA
-    if (dy.device().is_cuda())
-      backward([&](auto... a) { launch_rows(soft_cross_entropy_backward_kernel<T>, B, a...); });
+    if (dy.device().is_cuda()) {
+      return run([&](auto... a) { launch_rows(soft_cross_entropy_backward_kernel<T>, B, a...); });
+    }
 #endif
-    if (dy.device().is_cpu()) backward(soft_cross_entropy_backward_cpu<T>);
+    run(soft_cross_entropy_backward_cpu<T>);
   });
   for (int input = 0; input < 2; ++input) {
     if (context.wants(input)) context.add(input, gradients[input]);
@@ -317,13 +329,13 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
   const Tensor x = contiguous_data(logits), t = contiguous_data(targets);
   const RowResults results(x);
   dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
-    const auto forward = [&](const auto& run) {
-      run(x.data<T>(), t.data<T>(), results.rows<T>(), results.losses<T>(), B, K);
+    const auto run = [&](const auto& kernel) {
+      kernel(x.data<T>(), t.data<T>(), results.rows<T>(), results.losses<T>(), B, K);
     };
 #if VT_CUDA
-    if (x.device().is_cuda()) forward([&](auto... a) { launch_rows(soft_cross_entropy_kernel<T>, B, a...); });
+    if (x.device().is_cuda()) return run([&](auto... a) { launch_rows(soft_cross_entropy_kernel<T>, B, a...); });
 #endif
-    if (x.device().is_cpu()) forward(soft_cross_entropy_cpu<T>);
+    run(soft_cross_entropy_cpu<T>);
   });
   return record(
       op, results.mean_loss(x.dtype()), {logits, targets},
@@ -332,13 +344,19 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets) {
       });
 }
 
-Tensor soft_cross_entropy_composed(const Tensor& logits, const Tensor& targets) {
-  return sum(targets * log_softmax_composed(logits, -1)) * (-1.0 / static_cast<double>(logits.size(0)));
+// ---- binary_cross_entropy: y = mean over all n elements of -t log p - (1 - t) log(1 - p) ----
+//
+// logits x and targets t of one shape, p = sigmoid(x). With log p = x - softplus(x) and
+// log(1 - p) = -softplus(x), a loss is softplus(x) - x t.
+
+Tensor binary_cross_entropy_composed(const Tensor& logits, const Tensor& targets) {
+  return mean(softplus(logits) - logits * targets);
 }
 
-// ---- binary_cross_entropy: y = mean over all elements of max(x, 0) - x t + ln(1 + e^-|x|) ----
-//
-// dlogits = dy/n (sigmoid(x) - t), dtargets = -dy/n x
+// The fast code: softplus(x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), where nothing overflows.
+// The gradient: softplus has the slope sigmoid(x), and x t is linear in both, so
+//   dlogits = dy/n (sigmoid(x) - t),  dtargets = -dy/n x
+// Why: p - t once more; each element is a choice between two classes.
 
 namespace {
 
@@ -380,10 +398,6 @@ Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets) {
     if (context.wants(1)) context.add(1, *logits * (dy * -scale));
   };
   return record(op, y, {logits, targets}, rule);
-}
-
-Tensor binary_cross_entropy_composed(const Tensor& logits, const Tensor& targets) {
-  return mean(softplus(logits) - logits * targets);
 }
 
 }  // namespace vitrine

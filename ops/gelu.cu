@@ -1,7 +1,11 @@
-// GELU: x times the probability that a standard normal variable is at most x. Hendrycks and Gimpel 2016.
+// GELU: x times the probability that a standard normal variable X is at most x. Hendrycks and
+// Gimpel 2016.
 //
-// The numerical work is in ops/drivers/math.h, which keeps the negative tail exact; here it meets the tape. Forward and
-// backward are one pass each, and only x is saved.
+//   erf form    y = x P(X <= x),  P(X <= x) = (1 + erf(x / sqrt 2)) / 2
+//   tanh form   y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+//
+// x of any shape. The arithmetic is in ops/drivers/math.h, which keeps the negative tail exact;
+// here it meets the tape. Forward and backward are one pass each, and only x is saved.
 #include "ops/composed.h"
 #include "ops/drivers/elementwise.h"
 #include "ops/drivers/math.h"
@@ -9,7 +13,24 @@
 
 namespace vitrine {
 
-// ---- y = x P(X <= x), or y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); any shape ----
+// ---- The definition ----
+
+Tensor gelu_composed(const Tensor& x, GeluForm form) {
+  const double sqrt_half = 0.70710678118654752440;
+  const Tensor inner = form == GeluForm::erf
+                           ? erf(x * sqrt_half)
+                           : tanh((x + x * x * x * math::gelu_tanh_cubic) * (math::gelu_tanh_linear / 2));
+  return x * (inner + 1.0) * 0.5;
+}
+
+// ---- The gradient ----
+//
+// The product rule. P has the normal density p(x) = e^(-x^2/2) / sqrt(2 pi) as its slope:
+//   erf form    dx = dy (P(X <= x) + x p(x))
+// And with w = 2 sqrt(2/pi) (x + 0.044715 x^3), y = x s for s = sigmoid(w), whose slope is s (1 -
+// s) dw/dx:
+//   tanh form   dx = dy (s + x s (1 - s) dw/dx)
+// Why the second terms: a larger x is also taken with a larger probability.
 
 namespace {
 
@@ -20,8 +41,6 @@ struct Gelu {
     return form == GeluForm::erf ? math::gelu(x) : math::gelu_tanh(x);
   }
 };
-
-// ---- dx = dy dy/dx ----
 
 template <GeluForm form>
 struct GeluBackward {
@@ -40,16 +59,6 @@ Tensor gelu_fused(const Tensor& x) {
 }
 
 }  // namespace
-
-// ---- The same from primitive ops, and the public function ----
-
-Tensor gelu_composed(const Tensor& x, GeluForm form) {
-  const double sqrt_half = 0.70710678118654752440;
-  const Tensor inner = form == GeluForm::erf
-                           ? erf(x * sqrt_half)
-                           : tanh((x + x * x * x * math::gelu_tanh_cubic) * (math::gelu_tanh_linear / 2));
-  return x * (inner + 1.0) * 0.5;
-}
 
 Tensor gelu(const Tensor& x, GeluForm form) {
   if (is_recording_twice()) return gelu_composed(x, form);

@@ -1,7 +1,9 @@
-// Indexing: gather and its adjoint scatter_add, and what is made of the two: index_select, embedding and one_hot.
+// Indexing: gather and its adjoint scatter_add, and what is made of the two: index_select,
+// embedding and one_hot.
 //
-// A repeated index means that several elements are added to one place. Each place is owned by one thread, which adds in the
-// order of the index: the result has the same bits for any number of threads and on every run.
+// Where an index is repeated, scatter_add adds several elements of x to one element of y. One
+// thread owns that element and adds in the order of the index: the result has the same bits for any
+// number of threads and on every run.
 #include <algorithm>
 
 #include "ops/index.h"
@@ -17,17 +19,18 @@ constexpr std::int64_t elements_per_chunk = 1 << 14;
 
 // ---- Checks ----
 
-/// Where in row-major order the `position`-th element lies: "(2, 0)".
-std::string place_of(std::int64_t position, const Shape& shape) {
-  Dims place = shape;
+/// The multi-index of the element at `position` in row-major order: "(2, 0)".
+std::string multi_index_of(std::int64_t position, const Shape& shape) {
+  Dims index = shape;
   for (int d = shape.size() - 1; d >= 0; --d) {
-    place[d] = position % shape[d];
+    index[d] = position % shape[d];
     position /= shape[d];
   }
-  return to_string(place);
+  return to_string(index);
 }
 
-/// Every index must lie in [0, size); looked at on the host, for a stray index on a GPU would silently read elsewhere.
+/// Every index must lie in [0, size); looked at on the host, for a stray index on a GPU would
+/// silently read elsewhere.
 void check_indices(const char* op, const Tensor& index, std::int64_t size, std::string_view what) {
   dispatch_index(index.dtype(), op, [&](auto tag) {
     using I = typename decltype(tag)::type;
@@ -35,7 +38,7 @@ void check_indices(const char* op, const Tensor& index, std::int64_t size, std::
     const I* values = flat.data<I>();
     for (std::int64_t i = 0; i < flat.numel(); ++i) {
       VT_CHECK(values[i] >= 0 && values[i] < size, "{}: index is {} at {}, expected 0 <= index < {} = {}", op,
-               values[i], place_of(i, index.shape()), size, what);
+               values[i], multi_index_of(i, index.shape()), size, what);
     }
   });
 }
@@ -51,7 +54,8 @@ void check_device(const char* op, const Tensor& x, const Tensor& index) {
 
 // ---- gather: y[..., i, ...] = x[..., index[..., i, ...], ...] ----
 
-/// The loop over y, index and x together; x stands still along `dim`, whose stride the index multiplies.
+/// The loop over y, index and x together; x stands still along `dim`, whose stride the index
+/// multiplies.
 StridedLoop<3> gather_loop(const Tensor& y, const Tensor& index, const Tensor& x, int dim) {
   Strides still = x.strides();
   still[dim] = 0;
@@ -110,7 +114,8 @@ void gather_into(Tensor& y, const Tensor& index, const Tensor& x, int dim) {
 
 // ---- scatter_add, the adjoint: y = 0, then y[..., index[..., i, ...], ...] += x[..., i, ...] for i = 0, 1, ... ----
 
-/// Columns of x: all dims but `dim`. Two columns never write to one place, so they can be cut among threads.
+/// Columns of x: all dims but `dim`. Two columns never write to the same element, so threads share
+/// them out.
 template <class T, class I>
 struct ScatterAdd {
   Compute<T>* y;
@@ -154,32 +159,34 @@ __global__ void scatter_add_kernel(ScatterAdd<T, I> job, std::int64_t count) {
   }
 }
 
-/// The same with a thread for each of the `places` along dim of y, which looks through the whole index and adds in the same order.
-/// For few columns: the gradient of a bias table of Swin has as many as there are heads, and they would keep a GPU waiting.
+/// The same with one thread for each element of y, which reads the whole index and adds what
+/// belongs to it, in the same order; `targets` is the size of y along dim. For few columns: the
+/// gradient of a bias table of Swin has only as many as there are heads, which is too few threads
+/// for a GPU.
 template <class T, class I>
-__global__ void scatter_add_by_place_kernel(ScatterAdd<T, I> job, std::int64_t places, std::int64_t count) {
+__global__ void scatter_add_by_target_kernel(ScatterAdd<T, I> job, std::int64_t targets, std::int64_t count) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t p = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; p < places * count;
+  for (std::int64_t p = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; p < targets * count;
        p += step) {
-    const std::int64_t place = p / count;
+    const std::int64_t target = p / count;
     std::int64_t offset[3];
     job.columns.element_offsets(p % count, count, offset);
     Compute<T> sum = 0;
     for (std::int64_t i = 0; i < job.length; ++i) {
-      if (static_cast<std::int64_t>(job.index[offset[1] + i * job.index_step]) == place) {
+      if (static_cast<std::int64_t>(job.index[offset[1] + i * job.index_step]) == target) {
         sum += static_cast<Compute<T>>(job.x[offset[2] + i * job.x_step]);
       }
     }
-    job.y[offset[0] + place * job.y_step] = sum;
+    job.y[offset[0] + target * job.y_step] = sum;
   }
 }
 
 template <class T, class I>
-void scatter_add_on_cuda(const ScatterAdd<T, I>& job, std::int64_t places, std::int64_t count) {
-  const bool is_cheap = places * job.length <= (std::int64_t{1} << 30) / std::max<std::int64_t>(1, count);
+void scatter_add_on_cuda(const ScatterAdd<T, I>& job, std::int64_t targets, std::int64_t count) {
+  const bool is_cheap = targets * job.length <= (std::int64_t{1} << 30) / std::max<std::int64_t>(1, count);
   if (count < 4096 && is_cheap) {
-    launch(scatter_add_by_place_kernel<T, I>, grid_for(places * count, 128), dim3(128), 0, current_stream(), job,
-           places, count);
+    launch(scatter_add_by_target_kernel<T, I>, grid_for(targets * count, 128), dim3(128), 0, current_stream(), job,
+           targets, count);
   } else {
     launch(scatter_add_kernel<T, I>, grid_for(count, 128), dim3(128), 0, current_stream(), job, count);
   }
@@ -211,7 +218,8 @@ void scatter_add_into(Tensor& y, const Tensor& index, const Tensor& x, int dim) 
 
 Tensor gather_checked(const char* op, const Tensor& x, int dim, const Tensor& index);
 
-/// x has the index's shape, y has `shape`. Sums are kept in float for bf16. dx = gather(dy, dim, index).
+/// x has the index's shape, y has `shape`. Sums are kept in float for bf16. dx = gather(dy, dim,
+/// index).
 Tensor scatter_add(const char* op, const Tensor& x, int dim, const Tensor& index, const Shape& shape) {
   const Tensor y = dispatch_floating(x.dtype(), op, [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -1,9 +1,12 @@
-// Every public op: one line of formula and gradient, then the declaration. The rest of an op (CPU, CUDA, backward) is in
-// ops/<family>.cu; its row is in op_table/cases/<family>.cpp.
+// Every public op: its formula and the gradient of each of its floating operands, then the
+// declaration. The rest of an op (CPU, CUDA, backward) is in ops/<family>.cu; its row is in
+// op_table/cases/<family>.cpp. A test reads this file and fails where an op lacks its `y =`, or an
+// operand x of it its `dx =` (or the words "no gradient").
 //
-// All ops are functions of tensors and record themselves on the tape that is alive on this thread. Floating ops take f32,
-// f64 and bf16 (computed in float, stored in bf16), need one dtype and one device for all operands, and accept any strides.
-// `y` is the output, `dy` its gradient. Dims count from the end when negative. Every error names the op, shape or dtype.
+// All ops are functions of tensors and record themselves on the tape that is alive on this thread.
+// Floating ops take f32, f64 and bf16 (computed in float, stored in bf16), need one dtype and one
+// device for all operands, and accept any strides. `y` is the output, `dy` its gradient. Dims count
+// from the end when negative. Every error names the op, shape or dtype.
 #pragma once
 
 #include <optional>
@@ -25,10 +28,13 @@ Tensor sub(const Tensor& a, const Tensor& b);  // y = a - b            da = dy, 
 Tensor mul(const Tensor& a, const Tensor& b);  // y = a b              da = dy b, db = dy a
 Tensor div(const Tensor& a, const Tensor& b);  // y = a / b            da = dy / b, db = -dy y / b
 Tensor pow(const Tensor& a, const Tensor& b);  // y = a^b, a >= 0      da = dy b a^(b-1), db = dy y log a (0 at a = 0)
-Tensor maximum(const Tensor& a, const Tensor& b);  // y = max(a, b)        dy goes to the larger, half to each at a tie
-Tensor minimum(const Tensor& a, const Tensor& b);  // y = min(a, b)        dy goes to the smaller, half to each at a tie
-/// y = condition ? a : b. Exactly 0 reaches the branch not taken, whatever is in it (NaN does not leak).
-Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);  // condition is bool
+/// y = max(a, b); da = dy where a > b, db = dy where b > a, and half of dy to each at a tie.
+Tensor maximum(const Tensor& a, const Tensor& b);
+/// y = min(a, b); da = dy where a < b, db = dy where b < a, and half of dy to each at a tie.
+Tensor minimum(const Tensor& a, const Tensor& b);
+/// y = condition ? a : b; da = condition ? dy : 0, db = condition ? 0 : dy. The operand that is not
+/// taken gets exactly 0, even where its element is NaN. condition is bool.
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
 
 Tensor add(const Tensor& x, double c);  // y = x + c     dx = dy
 Tensor mul(const Tensor& x, double c);  // y = c x       dx = c dy
@@ -47,16 +53,16 @@ inline Tensor operator*(double c, const Tensor& x) { return mul(x, c); }
 inline Tensor operator/(const Tensor& x, double c) { return mul(x, 1 / c); }
 inline Tensor operator-(const Tensor& x) { return mul(x, -1); }
 
-// Comparisons give bool and have no gradient; they take every dtype. Logic is for bool.
-Tensor equal(const Tensor& a, const Tensor& b);
-Tensor not_equal(const Tensor& a, const Tensor& b);
-Tensor less(const Tensor& a, const Tensor& b);
-Tensor less_equal(const Tensor& a, const Tensor& b);
-Tensor greater(const Tensor& a, const Tensor& b);
-Tensor greater_equal(const Tensor& a, const Tensor& b);
-Tensor logical_and(const Tensor& a, const Tensor& b);
-Tensor logical_or(const Tensor& a, const Tensor& b);
-Tensor logical_not(const Tensor& x);
+// Comparisons give bool; they take every dtype. Logic is for bool.
+Tensor equal(const Tensor& a, const Tensor& b);          // y = (a == b)    no gradient
+Tensor not_equal(const Tensor& a, const Tensor& b);      // y = (a != b)    no gradient
+Tensor less(const Tensor& a, const Tensor& b);           // y = (a < b)     no gradient
+Tensor less_equal(const Tensor& a, const Tensor& b);     // y = (a <= b)    no gradient
+Tensor greater(const Tensor& a, const Tensor& b);        // y = (a > b)     no gradient
+Tensor greater_equal(const Tensor& a, const Tensor& b);  // y = (a >= b)    no gradient
+Tensor logical_and(const Tensor& a, const Tensor& b);    // y = a and b     no gradient
+Tensor logical_or(const Tensor& a, const Tensor& b);     // y = a or b      no gradient
+Tensor logical_not(const Tensor& x);                     // y = not x       no gradient
 
 // ---- Functions of one variable (ops/unary.cu) ----
 // bf16: computed in f32, each result rounded once; so are all ops below unless they say more.
@@ -81,33 +87,42 @@ Tensor softplus(const Tensor& x);    // y = ln(1 + e^x)      dx = dy sigmoid(x)
 Tensor relu(const Tensor& x);        // y = max(x, 0)        dx = dy (x > 0)
 Tensor erf(const Tensor& x);         // y = erf x            dx = dy 2/sqrt(pi) e^(-x^2)
 Tensor clamp(const Tensor& x, double low, double high);  // y = min(max(x, low), high)   dx = dy (low <= x <= high)
-Tensor floor(const Tensor& x);                           // dx = 0
-Tensor ceil(const Tensor& x);                            // dx = 0
-Tensor round(const Tensor& x);                           // half to even; dx = 0
+Tensor floor(const Tensor& x);                           // y = the largest integer <= x           dx = 0
+Tensor ceil(const Tensor& x);                            // y = the smallest integer >= x          dx = 0
+Tensor round(const Tensor& x);                           // y = the nearest integer, half to even  dx = 0
 
 // ---- GELU (ops/gelu.cu). Hendrycks and Gimpel 2016 ----
 
 enum class GeluForm { erf, tanh };
-/// erf form: y = x P(X <= x) = x erfc(-x / sqrt 2) / 2, exact in the negative tail. dx = dy (P(X <= x) + x p(x)).
-/// tanh form: y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+/// erf form: y = x P(X <= x) = x erfc(-x / sqrt 2) / 2, exact in the negative tail.
+///   dx = dy (P(X <= x) + x p(x)) with the normal density p(x) = e^(-x^2/2) / sqrt(2 pi)
+/// tanh form: y = x s with s = sigmoid(w), w = 2 sqrt(2/pi) (x + 0.044715 x^3): x/2 (1 + tanh(w/2)).
+///   dx = dy (s + x s (1 - s) dw/dx) with dw/dx = 2 sqrt(2/pi) (1 + 0.134145 x^2)
 Tensor gelu(const Tensor& x, GeluForm form = GeluForm::erf);
-/// y = gelu(x + bias) in one pass (ops/bias_gelu.cu), erf form; x (..., D), bias (D). dbias = dx summed over the rows.
+/// y = gelu(x + bias) in one pass (ops/bias_gelu.cu), erf form; x (..., D), bias (D).
+/// dx = dy (P(X <= z) + z p(z)) with z = x + bias, dbias = dx summed over the rows.
 Tensor bias_gelu(const Tensor& x, const Tensor& bias);
 
 // ---- Reductions (ops/reduction.cu) over `dims` (empty = all); keepdim leaves size-1 dims ----
 // bf16: summed in f32 to the end, the result rounded once.
 
-Tensor sum(const Tensor& x, const Dims& dims = {}, bool keepdim = false);   // dx = dy, expanded
-Tensor mean(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dx = dy / count, expanded
-Tensor amax(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dy shared equally by all maxima; NaN wins
-Tensor amin(const Tensor& x, const Dims& dims = {}, bool keepdim = false);  // dy shared equally by all minima; NaN wins
-/// Sum of (x - mean)^2 over (count - correction), in two passes. dx = 2 dy (x - mean) / (count - correction).
+/// y = sum of x. dx = dy, expanded.
+Tensor sum(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
+/// y = (sum of x) / count. dx = dy / count, expanded.
+Tensor mean(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
+/// y = the largest x; NaN wins. dx = dy / m at each of the m maxima, else 0.
+Tensor amax(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
+/// y = the smallest x; NaN wins. dx = dy / m at each of the m minima, else 0.
+Tensor amin(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
+/// y = sum of (x - mean)^2 / (count - correction), in two passes. dx = 2 dy (x - mean) / (count -
+/// correction).
 Tensor var(const Tensor& x, const Dims& dims = {}, bool keepdim = false, int correction = 1);
-/// ln(sum e^x), stable; a row of -inf gives -inf with gradient 0. dx = dy softmax(x).
+/// y = ln(sum e^x), stable; a row of -inf gives -inf with gradient 0. dx = dy softmax(x).
 Tensor logsumexp(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
-/// Index (i64) of the first maximum along `dim`; NaN counts as the maximum. No gradient.
+/// y = index (i64) of the first maximum along `dim`; NaN counts as the maximum. No gradient.
 Tensor argmax(const Tensor& x, int dim = -1, bool keepdim = false);
-/// The reverse of broadcasting: x summed down to `shape`. dx = dy, expanded. (Backward of every op that broadcasts.)
+/// y = x summed down to `shape`: the reverse of broadcasting, and the backward of every op that
+/// broadcasts. dx = dy, expanded.
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
 // ---- Softmax family (ops/softmax.cu), along any dim ----
@@ -119,74 +134,88 @@ Tensor softmax(const Tensor& x, int dim = -1);
 Tensor log_softmax(const Tensor& x, int dim = -1);
 
 // ---- Normalisation (ops/norm/layer_norm.cu). Ba, Kiros, Hinton 2016 ----
-// bf16: x, branch and y alone; statistics, factors and the sums of dweight and dbias are f32.
+// bf16: x, residual and y alone; statistics, factors and the sums of dweight and dbias are f32.
 
-/// Over the last dim (D): y = (x - mean) rsqrt(var + epsilon) weight + bias; x (..., D), weight (D), bias (D).
-/// With n = (x - mean) rsqrt(var + epsilon), g = dy weight: dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n),
-/// dbias = sum(dy). weight and bias may be f32 where x is bf16.
+/// y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), over the last dim;
+/// x (..., D), weight (D), bias (D). weight and bias may be f32 where x is bf16. With g = dy weight:
+/// dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n), dbias = sum(dy).
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 struct SumAndNorm {
   Tensor sum, norm;
 };
-/// A residual connection and the normalisation after it in one pass: sum = x + branch, norm = layer_norm(sum).
-SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
+/// A residual connection and the normalisation after it in one pass:
+/// sum = x + residual, norm = layer_norm(sum).
+/// dx = dresidual = dsum + the dx of layer_norm for dnorm, dweight = sum(dnorm n), dbias = sum(dnorm).
+SumAndNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
                           double epsilon = 1e-5);
 
-// ---- Normalisation of images (B, C, ...) (ops/norm/norm.cu); weight (C) and bias (C) may be f32 where x is bf16 ----
+// ---- Normalisation of images (B, C, ...) (ops/norm/norm.cu) ----
+// weight (C) and bias (C) may be f32 where x is bf16.
 // bf16: x and y alone; statistics, running ones too, factors and sums are f32.
 
-/// What batch_norm remembers of each channel, (C): f64 where x is f64, else f32. Training changes the elements in place.
+/// What batch_norm remembers of each channel, (C): f64 where x is f64, else f32. Training changes
+/// the elements in place.
 struct RunningStatistics {
   Tensor mean, variance;
 };
 
-/// y = (x - mean) rsqrt(var + epsilon) weight + bias per channel. Ioffe and Szegedy 2015. In training mean and (biased) var
-/// are those of x, and running = (1 - momentum) running + momentum (mean, unbiased var); else they are the running ones.
-/// With n = (x - mean) rstd, g = dy weight: dx = rstd (g - mean(g) - n mean(g n)) in training, else rstd g;
-/// dweight = sum(dy n), dbias = sum(dy).
+/// y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per channel. Ioffe and
+/// Szegedy 2015. In training mean and (biased) var are those of x, and running = (1 - momentum)
+/// running + momentum (mean, unbiased var); else they are the running ones. With g = dy weight:
+/// dx = rstd (g - mean(g) - n mean(g n)) in training, else rstd g; dweight = sum(dy n), dbias = sum(dy).
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
                   bool training, double momentum = 0.1, double epsilon = 1e-5);
-/// The same with mean and (biased) var of each group of C/groups neighbouring channels of each image. Wu and He 2018.
+/// y = n weight + bias with mean and (biased) var of each group of C/groups neighbouring channels of
+/// each image. Wu and He 2018. n, rstd and g as above, means over the group:
+/// dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n), dbias = sum(dy).
 Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
                   double epsilon = 1e-5);
-/// y = (w - mean) rsqrt(var + epsilon) with mean and (biased) var of each filter, w (O, ...). Qiao et al. 2019; the form of
-/// timm's StdConv2d.
+/// y = (weight - mean) rstd with mean and (biased) var of each filter, weight (O, ...). Qiao et al.
+/// 2019; the form of timm's StdConv2d. dweight = rstd (dy - mean(dy) - y mean(dy y)).
 Tensor standardize_weight(const Tensor& weight, double epsilon = 1e-6);
 
 // ---- Products (ops/product/matmul.cu, ops/product/linear.cu) ----
-// bf16: products of bf16 are exact in f32, are summed there, and the sum is rounded once, bias included.
+// bf16: products of bf16 are exact in f32, are summed there, and the sum is rounded once, bias
+// included.
 
-/// y = a b over the last two dims, (..., M, K) (..., K, N) -> (..., M, N); batch dims broadcast. Transposed operands are
-/// read in place, without a copy. da = dy b^T, db = a^T dy, summed over broadcast dims.
+/// y = a b over the last two dims, (..., M, K) (..., K, N) -> (..., M, N); batch dims broadcast.
+/// Transposed operands are read in place, without a copy.
+/// da = dy b^T, db = a^T dy, summed over broadcast dims.
 Tensor matmul(const Tensor& a, const Tensor& b);
-/// y = x weight^T + bias; x (..., in), weight (out, in), bias (out). dx = dy weight, dweight = dy^T x, dbias = sum(dy).
+/// y = x weight^T + bias; x (..., in), weight (out, in), bias (out).
+/// dx = dy weight, dweight = dy^T x, dbias = sum(dy).
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt);
 
 // ---- Convolution (ops/conv/conv.cu) of images (B, C, H, W) ----
 // bf16: as products.
 
-/// y[b, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j -
-/// padding], with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
-/// y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1. dx: the same sum from y's side; dweight = dy x;
-/// dbias = sum(dy).
+/// y[b, o, p, q] = bias[o] + sum over c, i, j of
+///                 weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j - padding]
+/// with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
+/// y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1. Each product weight x passes dy
+/// on to both factors: dx = sum of dy weight over the products of that element of x,
+/// dweight = sum of dy x over the products of that element of weight, dbias = sum of dy over b, p, q.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,
               std::int64_t padding = 0, std::int64_t groups = 1);
 
-// ---- Pooling (ops/conv/pool.cu) of images (B, C, H, W) by square windows; H' = floor((H + 2 padding - kernel) / stride) + 1 ----
+// ---- Pooling (ops/conv/pool.cu) of images (B, C, H, W) by square windows ----
+// y (B, C, H', W') with H' = floor((H + 2 padding - kernel) / stride) + 1.
 
-/// y = the largest number of each window; padding is never taken, NaN counts as the largest. dy goes to the number that was
-/// taken, the first in row-major order among equals.
+/// y = the largest element of each window; padding is never taken, NaN counts as the largest.
+/// dx = sum of dy over the windows whose maximum x is: the first in row-major order among equals.
 Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding = 0);
-/// y = sum of each window / kernel^2; padding counts as zeros. dx = sum of dy / kernel^2 over the windows that x lies in.
-/// (The mean of whole images is mean(x, {2, 3}).)
+/// y = sum of each window / kernel^2; padding counts as zeros. (The mean of whole images is
+/// mean(x, {2, 3}).) dx = sum of dy / kernel^2 over the windows that x lies in.
 Tensor avg_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding = 0);
 
 // ---- Resizing (ops/conv/interpolate.cu) ----
 
 enum class InterpolationMode { bilinear, bicubic };
-/// Images x (B, C, H, W) resized to (B, C, height, width), pixel centres at half numbers (PyTorch's align_corners = false).
-/// With antialias, the filter grows with the step between samples when the image shrinks; the cubic's a is then -0.5, else
-/// -0.75. Linear in x: dx = the transposed map of dy.
+/// y = A x B^T for each image: x (B, C, H, W) resized to (B, C, height, width), where row i of A
+/// (height, H) and of B (width, W) holds the filter's weights around the centre of output pixel i.
+/// Pixel i has its centre at i + 1/2 (PyTorch's align_corners = false). With antialias, the filter
+/// grows with the step between samples when the image shrinks; the cubic's a is then -0.5, else
+/// -0.75. dx = A^T dy B.
 Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, InterpolationMode mode,
                    bool antialias = false);
 
@@ -211,63 +240,89 @@ Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& b
 // ---- Losses (ops/cross_entropy.cu): means over the batch, 0-d results ----
 // bf16: computed in f32; training makes logits f32 before it calls them.
 
-/// logits (B, K), labels (B) i32 or i64 in [0, K), checked on the host. Smoothing e spreads e/K to all classes:
-/// y = mean(-(1 - e) log p[label] - e/K sum log p). dlogits = dy (softmax - target) / B.
+/// logits (B, K), labels (B) i32 or i64 in [0, K), checked on the host. Smoothing e spreads e/K to
+/// all classes: y = mean(-(1 - e) log p[label] - e/K sum log p) with p = softmax(logits).
+/// dlogits = dy/B (p - t) with t[i] = (1 - e) [i = label] + e/K.
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing = 0);
-/// Soft targets (B, K), which may need a gradient too: y = mean over B of -sum(target log_softmax(logits)).
+/// Soft targets (B, K), which may need a gradient too: y = mean over B of -sum(targets log p)
+/// with p = softmax(logits). dlogits = dy/B (p sum(targets) - targets), dtargets = -dy/B log p.
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets);
-/// y = mean over all elements of max(x, 0) - x t + ln(1 + e^-|x|); logits x and targets t of one shape.
+/// y = mean over all n elements of max(x, 0) - x t + ln(1 + e^-|x|); logits x and targets t of
+/// one shape. dlogits = dy/n (sigmoid(x) - t), dtargets = -dy/n x.
 Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets);
 
 // ---- Noise (ops/dropout.cu): masks are recomputed from `random`, never stored ----
 
-/// y = x m / (1 - p) with m = 0 with probability p, else 1, per element. dx = dy m / (1 - p). 0 <= p < 1.
+/// y = x m / (1 - p) with m = 0 with probability p, else 1, per element; 0 <= p < 1.
+/// dx = dy m / (1 - p).
 Tensor dropout(const Tensor& x, double probability, Random random);
-/// The same with one m per sample (dim 0). Huang et al. 2016, "Deep networks with stochastic depth".
+/// y = x m / (1 - p) with one m per sample (dim 0). Huang et al. 2016, "Deep networks with stochastic
+/// depth". dx = dy m / (1 - p).
 Tensor drop_path(const Tensor& x, double probability, Random random);
 
 // ---- Shape (ops/shape.cu): views, no copy unless said; gradients undo the view ----
 
-Tensor reshape(const Tensor& x, const Shape& shape);  // one size may be -1; copies only if the strides force it
-Tensor flatten(const Tensor& x, int first = 0, int last = -1);  // dims first..last become one
+/// y = x in another shape; one size may be -1; copies only if the strides force it.
+/// dx = reshape(dy, shape of x).
+Tensor reshape(const Tensor& x, const Shape& shape);
+/// y = x with dims first..last made one. dx = reshape(dy, shape of x).
+Tensor flatten(const Tensor& x, int first = 0, int last = -1);
+/// y = x whose dim order[d] is dim d of y. dx = permute(dy, inverse of order).
 Tensor permute(const Tensor& x, const Dims& order);
+/// y = x with two dims exchanged. dx = transpose(dy, dim0, dim1).
 Tensor transpose(const Tensor& x, int dim0 = -2, int dim1 = -1);
-Tensor expand(const Tensor& x, const Shape& shape);  // broadcast to shape; dx = dy summed
-Tensor unsqueeze(const Tensor& x, int dim);
-Tensor squeeze(const Tensor& x, int dim);  // the dim must have size 1
-/// x[start : stop : step] along `dim`; negative start and stop count from the end; step >= 1.
+/// y = x broadcast to shape. dx = sum_to(dy, shape of x).
+Tensor expand(const Tensor& x, const Shape& shape);
+Tensor unsqueeze(const Tensor& x, int dim);  // y = x with a dim of size 1 more      dx = squeeze(dy, dim)
+Tensor squeeze(const Tensor& x, int dim);    // y = x without that dim, of size 1    dx = unsqueeze(dy, dim)
+/// y = x[start : stop : step] along `dim`; negative start and stop count from the end; step >= 1.
+/// dx = dy at the elements that were taken, else 0.
 Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t stop, std::int64_t step = 1);
-Tensor select(const Tensor& x, int dim, std::int64_t index);             // one index; the dim disappears
-std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim);  // pieces of `size`, the last may be smaller
-Tensor contiguous(const Tensor& x);                                      // row-major copy where needed
-Tensor cast(const Tensor& x, DType dtype);  // copies; between floating dtypes dx = dy cast back, else no gradient
-Tensor to(const Tensor& x, Device device);  // copies where needed; dx = dy moved back
+/// y = x[index] along `dim`, which disappears. dx = dy at that index, else 0.
+Tensor select(const Tensor& x, int dim, std::int64_t index);
+/// y = pieces of `size` along `dim`, the last may be smaller. dx = concat(dy, dim).
+std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim);
+Tensor contiguous(const Tensor& x);         // y = x, a row-major copy where needed  dx = dy
+Tensor cast(const Tensor& x, DType dtype);  // y = x in dtype, a copy  dx = dy cast back, where both are floating
+Tensor to(const Tensor& x, Device device);  // y = x on device, a copy where needed  dx = dy moved back
 
 // ---- Joining and moving (ops/join.cu): these copy ----
 
+/// y = the parts beside each other along `dim`. dparts[i] = the slice of dy that parts[i] fills.
 Tensor concat(const std::vector<Tensor>& parts, int dim);
+/// y = the parts beside each other along a new dim. dparts[i] = select(dy, dim, i).
 Tensor stack(const std::vector<Tensor>& parts, int dim = 0);
+/// y[i] = x[n - 1 - i] along each of dims. dx = flip(dy, dims).
 Tensor flip(const Tensor& x, const Dims& dims);
-/// y[(i + shift) mod n] = x[i] along each of dims.
+/// y[(i + shift) mod n] = x[i] along each of dims. dx = roll(dy, -shifts, dims).
 Tensor roll(const Tensor& x, const Dims& shifts, const Dims& dims);
-/// `before` and `after`: elements added to each dim (one entry per dim of x), filled with `value`.
+/// y = x with `before` and `after` elements of `value` added to each dim (one entry per dim of x).
+/// dx = the part of dy where x lies.
 Tensor pad(const Tensor& x, const Dims& before, const Dims& after, double value = 0);
 
 // ---- Windows (ops/window.cu). Liu et al. 2021, "Swin transformer", section 3.2 ----
 
-/// (B, H, W, C) -> (B H/w W/w, w w, C): squares of `window` pixels, image by image and row by row. dx = window_reverse(dy).
-/// With a shift, 0 to min(H, W), of roll(x, {-shift, -shift}, {1, 2}), without a copy for that.
+/// y = x (B, H, W, C) cut into (B H/w W/w, w w, C): squares of `window` pixels, image by image and
+/// row by row. With a shift, 0 to min(H, W), of roll(x, {-shift, -shift}, {1, 2}), without a copy
+/// for that. dx = window_reverse(dy).
 Tensor window_partition(const Tensor& x, std::int64_t window, std::int64_t shift = 0);
-/// The inverse: (B H/w W/w, w w, C) -> (B, H, W, C), rolled back by shift.
+/// y = the images (B, H, W, C) of windows (B H/w W/w, w w, C), rolled back by shift: the inverse.
+/// dwindows = window_partition(dy).
 Tensor window_reverse(const Tensor& windows, std::int64_t window, std::int64_t H, std::int64_t W,
                       std::int64_t shift = 0);
 
-// ---- Indexing (ops/index.cu): indices are i32 or i64, range-checked; the index has no gradient ----
+// ---- Indexing (ops/index.cu): indices are i32 or i64, range-checked ----
 
-/// y[..., i, ...] = x[..., index[..., i, ...], ...] along dim; index has x's rank and fits in its other dims.
+/// y[..., i, ...] = x[..., index[..., i, ...], ...] along dim; index has x's rank and fits in its
+/// other dims. dx = scatter_add of dy: dx[..., index[..., i, ...], ...] += dy[..., i, ...].
 Tensor gather(const Tensor& x, int dim, const Tensor& index);
-Tensor index_select(const Tensor& x, int dim, const Tensor& index);  // index (n): rows of dim, repeats allowed
-Tensor embedding(const Tensor& weight, const Tensor& index);         // weight (V, D), index (...) -> (..., D)
-Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype = DType::f32);  // (...) -> (..., classes)
+/// y[..., i, ...] = x[..., index[i], ...] along dim; index (n), repeats allowed. dx = scatter_add
+/// of dy.
+Tensor index_select(const Tensor& x, int dim, const Tensor& index);
+/// y[..., d] = weight[index[...], d]; weight (V, D), index (...) -> (..., D). dweight = scatter_add
+/// of dy.
+Tensor embedding(const Tensor& weight, const Tensor& index);
+/// y[..., c] = 1 where c = index[...], else 0; (...) -> (..., classes). No gradient.
+Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype = DType::f32);
 
 }  // namespace vitrine

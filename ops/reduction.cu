@@ -1,4 +1,5 @@
-// Reductions over any dims: sum, mean, amax, amin, var, logsumexp, argmax, and sum_to, the reverse of broadcasting.
+// Reductions over any dims: sum, mean, amax, amin, var, logsumexp, argmax, and sum_to, the reverse
+// of broadcasting.
 #include <cmath>
 #include <limits>
 
@@ -50,7 +51,8 @@ ReduceLayout reduce_layout(const Tensor& x, const Dims& dims) {
   layout.outputs = element_count(shapes[0]);
   layout.count = element_count(shapes[1]);
   layout.columns = layout.kept.dims > 0 && layout.kept.row_stride(0) == 1;
-  // About 2^15 elements per task: long enough to pay for its start, short enough to share out and to stay accurate.
+  // About 2^15 elements per task: long enough to pay for its start, short enough to share out and
+  // to stay accurate.
   if (layout.columns) {
     layout.tile = std::min<std::int64_t>(layout.kept.row_length(), 1024);
     layout.chunk = std::clamp<std::int64_t>((1 << 16) / layout.tile, 1, 128);
@@ -201,23 +203,24 @@ Tensor amin(const Tensor& x, const Dims& dims, bool keepdim) { return extreme<-1
 
 // ---- var: y = sum (x - mean)^2 / (count - correction); dx = 2 dy (x - mean) / (count - correction) ----
 //
-// The mean is kept as two numbers, its rounded value and the mean of what remains, as in layer_norm.
+// The mean is kept in two parts, as it was rounded and the mean of x - mean, as in layer_norm
+// (ops/norm/norm_statistics.h).
 
 namespace {
 
-/// The mean of x - center, where center holds one number per result.
+/// The mean of x - mean, with one mean per result.
 template <class C>
 struct MeanDifference : Mean<C> {
-  const C* center;
-  VT_HD C map(C x, std::int64_t output, std::int64_t) const { return x - center[output]; }
+  const C* mean;
+  VT_HD C map(C x, std::int64_t output, std::int64_t) const { return x - mean[output]; }
 };
 
 template <class C>
 struct SumOfSquares : Sum<C> {
-  const C *center, *rest;
+  const C *mean, *mean_error;
   C divisor;
   VT_HD C map(C x, std::int64_t output, std::int64_t) const {
-    const C difference = (x - center[output]) - rest[output];
+    const C difference = (x - mean[output]) - mean_error[output];
     return difference * difference;
   }
   VT_HD C finish(C total, std::int64_t) const { return total / divisor; }
@@ -234,12 +237,12 @@ Tensor var(const Tensor& x, const Dims& dims, bool keepdim, int correction) {
   Tensor y = empty(reduced_shape(x.shape(), over, keepdim), x.dtype(), x.device());
   dispatch_floating(x.dtype(), "var", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
-    Tensor center = empty({y.numel()}, dtype_of<C>(), x.device()), rest = empty_like(center);
+    Tensor means = empty({y.numel()}, dtype_of<C>(), x.device()), mean_errors = empty_like(means);
     const Mean<C> mean_of{{}, static_cast<C>(count)};
-    reduce<T, C>(x, over, center, mean_of);
-    reduce<T, C>(x, over, rest, MeanDifference<C>{mean_of, center.data<C>()});
+    reduce<T, C>(x, over, means, mean_of);
+    reduce<T, C>(x, over, mean_errors, MeanDifference<C>{mean_of, means.data<C>()});
     const C divisor = static_cast<C>(count - correction);
-    reduce<T, T>(x, over, y, SumOfSquares<C>{{}, center.data<C>(), rest.data<C>(), divisor});
+    reduce<T, T>(x, over, y, SumOfSquares<C>{{}, means.data<C>(), mean_errors.data<C>(), divisor});
   });
   const double scale = 2 / (count - correction);
   return record("var", y, {x}, [x = Saved(x, "var"), over, scale](const Tensor& dy, BackwardContext& context) {

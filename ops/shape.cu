@@ -114,7 +114,7 @@ Tensor permute(const Tensor& x, const Dims& order) {
   });
 }
 
-// ---- transpose: two dims change places; dx = dy, transposed ----
+// ---- transpose: two dims are exchanged; dx = dy, transposed ----
 
 Tensor transpose(const Tensor& x, int dim0, int dim1) {
   check_defined("transpose", x);
@@ -173,7 +173,7 @@ Tensor squeeze(const Tensor& x, int dim) {
   });
 }
 
-// ---- slice: y[i] = x[start + i step] along dim; dx = zeros with dy put at these places ----
+// ---- slice: y[i] = x[start + i step] along dim; dx = dy at these elements, else 0 ----
 
 namespace {
 
@@ -241,7 +241,7 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim) {
   return pieces;
 }
 
-// ---- contiguous, cast, to: the same values in another layout, dtype or place; x itself where nothing changes ----
+// ---- contiguous, cast, to: the same values in another layout, dtype or device memory; x itself where nothing changes ----
 
 Tensor contiguous(const Tensor& x) {
   check_defined("contiguous", x);

@@ -1,18 +1,46 @@
-// Softmax and its logarithm along any dim.
+// Softmax and its logarithm along any dim. Of each row x (K) along that dim:
+//
+//   softmax      y[i] = e^x[i] / sum over j of e^x[j]
+//   log_softmax  y[i] = x[i] - ln(sum over j of e^x[j])
+//
+// The largest x is taken from all of a row first, which changes nothing but keeps e^x from
+// overflowing. A row of -infinity has no such quotient: its softmax is 0, with gradient 0.
 #include <vector>
 
 #include "ops/composed.h"
 #include "ops/drivers/lanes.h"
-#include "ops/drivers/softmax_row.h"
+#include "ops/drivers/log_sum_exp.h"
 #include "ops/drivers/warp.h"
 #include "ops/ops.h"
 #include "tensor/parallel.h"
 
 namespace vitrine {
 
-// ---- softmax: y = e^(x - max) / sum, dx = y (dy - sum(dy y)). A row of -infinity gives 0 with gradient 0. ----
+// ---- The definitions ----
+
+/// x - logsumexp(x); where that is -infinity, for a row of -infinity, x itself stays.
+Tensor log_softmax_composed(const Tensor& x, int dim) {
+  const auto scalar = [&](double value) { return full({}, value, x.dtype(), x.device()); };
+  const Tensor total = logsumexp(x, {dim}, true);
+  const Tensor is_masked = equal(total, scalar(-std::numeric_limits<double>::infinity()));
+  return x - where(is_masked, scalar(0), total);
+}
+
+Tensor softmax_composed(const Tensor& x, int dim) { return exp(log_softmax_composed(x, dim)); }
+
+// ---- The gradients, from the output alone ----
+//
+// softmax: every y[j] depends on every x[i]; its derivative is y[j] ([i = j] - y[i]). Times dy[j],
+// summed:
+//   dx = y (dy - sum(dy y))
+// log_softmax: y[j] depends on x[j] directly, and on every x[i] through the logarithm, whose
+// derivative is e^x[i] / sum = e^y[i]:
+//   dx = dy - e^y sum(dy)
+// Why: y stays the same where all of a row is shifted, so the dx of a row add up to 0.
 
 namespace {
+
+// ---- CPU ----
 
 template <class T, class C = Compute<T>>
 void softmax_row(const T* __restrict x, T* __restrict y, std::int64_t K, C* __restrict exponential) {
@@ -34,8 +62,6 @@ void softmax_backward_row(const T* __restrict y, const T* __restrict dy, T* __re
   }
 }
 
-// ---- log_softmax: y = x - logsumexp(x), dx = dy - e^y sum(dy) ----
-
 template <class T, class C = Compute<T>>
 void log_softmax_row(const T* __restrict x, T* __restrict y, std::int64_t K, C*) {
   const LogSumExp<C> row = log_sum_exp_row(x, K);
@@ -50,13 +76,9 @@ void log_softmax_backward_row(const T* __restrict y, const T* __restrict dy, T* 
   }
 }
 
-}  // namespace
-
 // ---- CUDA: one warp per row ----
 
 #if VT_CUDA
-namespace {
-
 template <class T, class C = Compute<T>>
 __global__ void softmax_kernel(const T* x, T* y, std::int64_t rows, std::int64_t K, bool logarithm) {
   for_each_row_of_grid(rows, [&](std::int64_t row) {
@@ -85,13 +107,9 @@ __global__ void softmax_backward_kernel(const T* y, const T* dy, T* dx, std::int
     });
   });
 }
-
-}  // namespace
 #endif
 
 // ---- The drivers: rows along the last dim; another dim is moved there first, by a copy ----
-
-namespace {
 
 enum class Form { softmax, log_softmax };
 
@@ -106,10 +124,10 @@ Tensor rows_along(const Tensor& x, int dim) {
   return contiguous_data(x.view_as(shape, strides, x.offset()));
 }
 
-/// body(row, scratch of K numbers) for all rows, in chunks of about 2^14 elements.
+/// body(row, scratch of K elements) for all rows, in chunks of about 2^14 elements.
 template <class C, class Body>
 void for_each_row(std::int64_t rows, std::int64_t K, const Body& body) {
-  parallel_for(rows, std::max<std::int64_t>(1, (1 << 14) / K), [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(rows, std::max<std::int64_t>(1, elements_per_chunk / K), [&](std::int64_t begin, std::int64_t end) {
     std::vector<C> scratch(static_cast<std::size_t>(K));
     for (std::int64_t row = begin; row < end; ++row) body(row, scratch.data());
   });
@@ -175,16 +193,5 @@ Tensor apply(Form form, const Tensor& x, int dim) {
 Tensor softmax(const Tensor& x, int dim) { return apply(Form::softmax, x, dim); }
 
 Tensor log_softmax(const Tensor& x, int dim) { return apply(Form::log_softmax, x, dim); }
-
-// ---- The compositions ----
-
-Tensor log_softmax_composed(const Tensor& x, int dim) {
-  const auto scalar = [&](double value) { return full({}, value, x.dtype(), x.device()); };
-  const Tensor total = logsumexp(x, {dim}, true);
-  const Tensor is_masked = equal(total, scalar(-std::numeric_limits<double>::infinity()));
-  return x - where(is_masked, scalar(0), total);
-}
-
-Tensor softmax_composed(const Tensor& x, int dim) { return exp(log_softmax_composed(x, dim)); }
 
 }  // namespace vitrine

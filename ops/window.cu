@@ -1,6 +1,7 @@
-// Windows of feature maps: images (B, H, W, C), cut into squares that attention treats one by one. Liu et al. 2021, "Swin
-// transformer: hierarchical vision transformer using shifted windows", section 3.2. Without a shift both ops are views and one
-// copy; with one they are a copy of their own, since a map that is rolled round is no view.
+// Windows of feature maps: images (B, H, W, C), cut into squares that attention treats one by one.
+// Liu et al. 2021, "Swin transformer: hierarchical vision transformer using shifted windows",
+// section 3.2. Without a shift both ops are views and one copy; with one they are a copy of their
+// own, since a map that is rolled round is no view.
 #include <cstring>
 #include <limits>
 
@@ -20,9 +21,9 @@ struct ShiftedWindows {
   template <class Index>
   VT_HD Index pixel(Index token) const {
     const auto h = static_cast<Index>(H), w = static_cast<Index>(W), side = static_cast<Index>(window);
-    const Index place = token % (side * side), cut = token / (side * side), columns = w / side, rows = h / side;
-    const Index y = cut / columns % rows * side + place / side + static_cast<Index>(shift);
-    const Index x = cut % columns * side + place % side + static_cast<Index>(shift);
+    const Index inside = token % (side * side), cut = token / (side * side), columns = w / side, rows = h / side;
+    const Index y = cut / columns % rows * side + inside / side + static_cast<Index>(shift);
+    const Index x = cut % columns * side + inside % side + static_cast<Index>(shift);
     return (cut / columns / rows * h + y % h) * w + x % w;
   }
 };

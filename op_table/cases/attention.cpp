@@ -4,6 +4,7 @@
 
 #include "op_table/attention_problem.h"
 #include "op_table/op_table.h"
+#include "ops/composed.h"
 
 namespace vitrine {
 namespace {
@@ -148,7 +149,14 @@ std::vector<OpRow> attention_rows() {
             },
             "attention: q is f32, k f32, v f64 and bias absent, expected one of f32, f64, bf16"}},
       .benchmark = image_benchmark,
-      .second_benchmark = window_benchmark};
+      .second_benchmark = window_benchmark,
+      .composition = [] {
+        return OpComposition{
+            {test_values({2, 2, 5, 3}, 1), test_values({2, 2, 7, 3}, 2), test_values({2, 2, 7, 3}, 3),
+             test_values({2, 5, 7}, 4)},
+            call_attention,
+            [](const Tensors& in) { return attention_composed(in[0], in[1], in[2], in[3], 1 / std::sqrt(3.0)); }};
+      }};
   const OpRow fused{
       .op = "self_attention",
       .cases =

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "op_table/op_table.h"
+#include "ops/composed.h"
 
 namespace vitrine {
 namespace {
@@ -84,13 +85,20 @@ OpRow cross_entropy_row() {
                         cross_entropy(zeros({2, 10}), labels(0, 0), 1.5);
                       },
                       "cross_entropy: smoothing is 1.5, expected a number in [0, 1]"}},
-          .benchmark = [] {
-            return OpBenchmark{"(128, 1000)",
-                               {cast_data(test_values({128, 1000}, 1), DType::f32), test_indices({128}, 1000, 2)},
-                               [](const Tensors& in) { return cross_entropy(in[0], in[1], 0.1); },
-                               0,
-                               4.0 * 128 * 1000};
-          }};
+          .benchmark =
+              [] {
+                return OpBenchmark{"(128, 1000)",
+                                   {cast_data(test_values({128, 1000}, 1), DType::f32), test_indices({128}, 1000, 2)},
+                                   [](const Tensors& in) { return cross_entropy(in[0], in[1], 0.1); },
+                                   0,
+                                   4.0 * 128 * 1000};
+              },
+          .composition =
+              [] {
+                return OpComposition{{test_values({6, 45}, 1), test_indices({6}, 45, 4)},
+                                     [](const Tensors& in) { return cross_entropy(in[0], in[1], 0.1); },
+                                     [](const Tensors& in) { return cross_entropy_composed(in[0], in[1], 0.1); }};
+              }};
 }
 
 // ---- soft_cross_entropy ----
@@ -126,14 +134,21 @@ OpRow soft_cross_entropy_row() {
                         soft_cross_entropy(zeros({2, 3}), zeros({2, 3}, DType::f64));
                       },
                       "dtypes f32 and f64"}},
-          .benchmark = [] {
-            return OpBenchmark{"(128, 1000)",
-                               {cast_data(test_values({128, 1000}, 1), DType::f32),
-                                cast_data(test_values({128, 1000}, 2), DType::f32)},
-                               [](const Tensors& in) { return soft_cross_entropy(in[0], in[1]); },
-                               0,
-                               2 * 4.0 * 128 * 1000};
-          }};
+          .benchmark =
+              [] {
+                return OpBenchmark{"(128, 1000)",
+                                   {cast_data(test_values({128, 1000}, 1), DType::f32),
+                                    cast_data(test_values({128, 1000}, 2), DType::f32)},
+                                   [](const Tensors& in) { return soft_cross_entropy(in[0], in[1]); },
+                                   0,
+                                   2 * 4.0 * 128 * 1000};
+              },
+          .composition =
+              [] {
+                return OpComposition{{test_values({6, 45}, 1), test_values({6, 45}, 5)},
+                                     [](const Tensors& in) { return soft_cross_entropy(in[0], in[1]); },
+                                     [](const Tensors& in) { return soft_cross_entropy_composed(in[0], in[1]); }};
+              }};
 }
 
 // ---- binary_cross_entropy ----
@@ -169,14 +184,21 @@ OpRow binary_cross_entropy_row() {
                      {[] { binary_cross_entropy(zeros({0}), zeros({0})); },
                       "binary_cross_entropy: logits have shape (0), expected at least one element"},
                      {[] { binary_cross_entropy(zeros({2}), zeros({2}, DType::f64)); }, "dtypes f32 and f64"}},
-          .benchmark = [] {
-            return OpBenchmark{"(128, 1000)",
-                               {cast_data(test_values({128, 1000}, 1), DType::f32),
-                                cast_data(test_values({128, 1000}, 2), DType::f32)},
-                               [](const Tensors& in) { return binary_cross_entropy(in[0], in[1]); },
-                               0,
-                               2 * 4.0 * 128 * 1000};
-          }};
+          .benchmark =
+              [] {
+                return OpBenchmark{"(128, 1000)",
+                                   {cast_data(test_values({128, 1000}, 1), DType::f32),
+                                    cast_data(test_values({128, 1000}, 2), DType::f32)},
+                                   [](const Tensors& in) { return binary_cross_entropy(in[0], in[1]); },
+                                   0,
+                                   2 * 4.0 * 128 * 1000};
+              },
+          .composition =
+              [] {
+                return OpComposition{{test_values({6, 45}, 1), test_values({6, 45}, 6, 0, 1)},
+                                     [](const Tensors& in) { return binary_cross_entropy(in[0], in[1]); },
+                                     [](const Tensors& in) { return binary_cross_entropy_composed(in[0], in[1]); }};
+              }};
 }
 
 }  // namespace

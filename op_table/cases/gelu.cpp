@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "op_table/pointwise.h"
+#include "ops/composed.h"
 
 namespace vitrine {
 namespace {
@@ -55,6 +56,11 @@ OpRow bias_gelu_row() {
                        0,
                        2 * 4.0 * 128 * 65 * 768};
   };
+  row.composition = [] {
+    return OpComposition{{test_values({6, 45}, 1), test_values({45}, 2)},
+                         [](const Tensors& in) { return bias_gelu(in[0], in[1]); },
+                         [](const Tensors& in) { return bias_gelu_composed(in[0], in[1]); }};
+  };
   return row;
 }
 
@@ -76,6 +82,15 @@ std::vector<OpRow> gelu_rows() {
   row.errors = {{[] { gelu(zeros({2}, DType::i64)); }, "gelu: dtype is i64, expected f32, f64 or bf16"},
                 {[] { gelu(Tensor()); }, "gelu: an operand is an undefined tensor"}};
   row.benchmark = pointwise_benchmark({128, 65, 768}, 1, erf_call);
+  row.composition = [=] {  // both forms beside each other
+    return OpComposition{{test_values({6, 45}, 1, -4, 4)},
+                         [=](const Tensors& in) {
+                           return concat({erf_call(in), tanh_call(in)}, 0);
+                         },
+                         [](const Tensors& in) {
+                           return concat({gelu_composed(in[0]), gelu_composed(in[0], GeluForm::tanh)}, 0);
+                         }};
+  };
   return {row, bias_gelu_row()};
 }
 

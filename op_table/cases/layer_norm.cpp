@@ -1,26 +1,18 @@
 // Rows of layer_norm and add_layer_norm.
-#include <cmath>
+#include <algorithm>
 
 #include "op_table/op_table.h"
+#include "ops/composed.h"
+#include "ops/norm/reference.h"
 
 namespace vitrine {
 namespace {
 
-/// Mean, variance and the formula, one row of x (..., D) after the other.
 Tensor layer_norm_naively(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
   Tensor y = empty(x.shape(), DType::f64);
-  const std::int64_t D = x.size(-1);
-  const auto values = x.to_vector<double>();
-  for (std::int64_t start = 0; start < x.numel(); start += D) {
-    const double* row = values.data() + start;
-    double mean = 0, variance = 0;
-    for (std::int64_t i = 0; i < D; ++i) mean += row[i] / static_cast<double>(D);
-    for (std::int64_t i = 0; i < D; ++i) variance += (row[i] - mean) * (row[i] - mean) / static_cast<double>(D);
-    for (std::int64_t i = 0; i < D; ++i) {
-      const double n = (row[i] - mean) / std::sqrt(variance + epsilon);
-      y.data<double>()[start + i] = n * value_at(weight, {i}) + value_at(bias, {i});
-    }
-  }
+  std::ranges::copy(layer_norm_reference::forward(x.to_vector<double>(), weight.to_vector<double>(),
+                                                  bias.to_vector<double>(), epsilon),
+                    y.data<double>());
   return y;
 }
 
@@ -51,9 +43,9 @@ OpCase normalize_sum(const std::string& name, const Shape& shape, double epsilon
             });
             const Tensor norm = layer_norm_naively(added, in[2], in[3], epsilon);
             for (std::int64_t i = 0; i < added.numel(); ++i) {
-              const std::int64_t place = i / D[0] * 2 * D[0] + i % D[0];
-              y.data<double>()[place] = added.data<double>()[i];
-              y.data<double>()[place + D[0]] = norm.data<double>()[i];
+              const std::int64_t position = i / D[0] * 2 * D[0] + i % D[0];
+              y.data<double>()[position] = added.data<double>()[i];
+              y.data<double>()[position + D[0]] = norm.data<double>()[i];
             }
             return y;
           }};
@@ -70,7 +62,7 @@ OpRow add_layer_norm_row() {
           .errors = {{[] {
                         add_layer_norm(zeros({2, 4}), zeros({4}), zeros({4}), zeros({4}));
                       },
-                      "add_layer_norm: x has shape (2, 4) and branch (4), expected one shape"},
+                      "add_layer_norm: x has shape (2, 4) and residual (4), expected one shape"},
                      {[] {
                         add_layer_norm(zeros({2, 4}), zeros({2, 4}), zeros({5}), zeros({4}));
                       },
@@ -136,7 +128,13 @@ std::vector<OpRow> layer_norm_rows() {
                          layer_norm(zeros({2, 4}), zeros({4}), zeros({4}), -1);
                        },
                        "layer_norm: epsilon is -1, expected at least 0"}},
-           .benchmark = benchmark},
+           .benchmark = benchmark,
+           .composition =
+               [] {
+                 return OpComposition{{test_values({6, 45}, 1), test_values({45}, 2), test_values({45}, 3)},
+                                      [](const Tensors& in) { return layer_norm(in[0], in[1], in[2]); },
+                                      [](const Tensors& in) { return layer_norm_composed(in[0], in[1], in[2]); }};
+               }},
           add_layer_norm_row()};
 }
 

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "op_table/moves.h"
+#include "ops/composed.h"
 
 namespace vitrine {
 namespace {
@@ -113,7 +114,12 @@ OpRow batch_norm_row() {
                       "batch_norm: x is f32 and weight is f64"}},
           .benchmark = [] { return on_images([](const Tensors& in) {
             return batch_norm(in[0], in[1], in[2], running_statistics(in[0]), true);
-          }); }};
+          }); },
+          .composition = [] {
+            return OpComposition{images_and_factors({3, 4, 5, 2}),
+                                 [](const Tensors& in) { return batch_norm(in[0], in[1], in[2], running_statistics(in[0]), true); },
+                                 [](const Tensors& in) { return batch_norm_composed(in[0], in[1], in[2], 1e-5); }};
+          }};
 }
 
 OpRow group_norm_row() {
@@ -132,7 +138,12 @@ OpRow group_norm_row() {
                      {f({2, 4, 3, 3}, {4}, 3, 1e-5), "group_norm: groups is 3, expected a divisor of the 4 channels of x (2,"},
                      {f({2, 4, 3, 3}, {2}, 2, 1e-5), "group_norm: weight has shape (2), expected (4) = channels of x"},
                      {f({2, 4, 3, 3}, {4}, 2, -1), "group_norm: epsilon is -1, expected at least 0"}},
-          .benchmark = [] { return on_images([](const Tensors& in) { return group_norm(in[0], 32, in[1], in[2]); }); }};
+          .benchmark = [] { return on_images([](const Tensors& in) { return group_norm(in[0], 32, in[1], in[2]); }); },
+          .composition = [] {
+            return OpComposition{images_and_factors({3, 4, 5, 2}),
+                                 [](const Tensors& in) { return group_norm(in[0], 2, in[1], in[2]); },
+                                 [](const Tensors& in) { return group_norm_composed(in[0], 2, in[1], in[2]); }};
+          }};
 }
 
 OpRow standardize_weight_row() {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "op_table/op_table.h"
+#include "ops/composed.h"
 
 namespace vitrine {
 namespace {
@@ -46,7 +47,7 @@ std::vector<OpCase> common_cases(SoftmaxOp op, bool logarithm) {
           along("wide range", test_values({2, 6}, 7, -40, 40), 1)};
 }
 
-OpRow softmax_family_row(const std::string& name, SoftmaxOp op, bool logarithm) {
+OpRow softmax_family_row(const std::string& name, SoftmaxOp op, SoftmaxOp composed, bool logarithm) {
   return {.op = name,
           .cases = [=] { return common_cases(op, logarithm); },
           .errors = {{[=] {
@@ -62,11 +63,21 @@ OpRow softmax_family_row(const std::string& name, SoftmaxOp op, bool logarithm) 
                                    [=](const Tensors& in) { return op(in[0], -1); },
                                    0,
                                    2 * 4.0 * 128 * 3 * 65 * 65};
+              },
+          .composition =
+              [=] {
+                return OpComposition{{test_values({6, 45}, 1)},
+                                     [=](const Tensors& in) {
+                                       return concat({op(in[0], -1), op(in[0], 0)}, 0);
+                                     },
+                                     [=](const Tensors& in) {
+                                       return concat({composed(in[0], -1), composed(in[0], 0)}, 0);
+                                     }};
               }};
 }
 
 OpRow softmax_row() {
-  OpRow row = softmax_family_row("softmax", softmax, false);
+  OpRow row = softmax_family_row("softmax", softmax, softmax_composed, false);
   row.cases = [] {
     auto cases = common_cases(softmax, false);
     const Tensor masked = from_values<double>({-infinity, -infinity, -infinity, 0.5, -infinity, 1}, {2, 3});
@@ -80,7 +91,7 @@ OpRow softmax_row() {
 }  // namespace
 
 std::vector<OpRow> softmax_rows() {
-  OpRow log_row = softmax_family_row("log_softmax", log_softmax, true);
+  OpRow log_row = softmax_family_row("log_softmax", log_softmax, log_softmax_composed, true);
   log_row.f32_tolerance = 2e-6;
   return {softmax_row(), log_row};
 }

@@ -1,6 +1,6 @@
 // Convolution of images, y[b, o, p, q] = sum over c, i, j of weight[o, c, i, j] x[b, c, p stride + i - padding, ...].
 //
-// It is linear in x and in weight. So with any dy, t = sum(dy y) is a number that is linear in dy, x and weight, and its
+// It is linear in x and in weight. So with any dy, t = sum(dy y) is a scalar that is linear in dy, x and weight, and its
 // three derivatives are all there is to convolution:
 //
 //   forward(x, weight)          = dt/ddy,      input_gradient(dy, weight) = dt/dx,      weight_gradient(dy, x) = dt/dweight

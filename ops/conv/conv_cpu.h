@@ -108,10 +108,10 @@ T* scratch(std::int64_t count, int which) {
   return block.data();
 }
 
-/// Rows of patches in a block: columns and results of 2^17 numbers, but at least 192 columns, to be worth reading the weight.
+/// Rows of patches in a block: columns and results of 2^17 elements, but at least 192 columns, to be worth reading the weight.
 inline std::int64_t rows_per_block(const ConvShape& s) {
-  const std::int64_t numbers_per_column = s.input().depth() + s.group_filters();
-  const std::int64_t columns = std::clamp<std::int64_t>((1 << 17) / numbers_per_column, 192, 4096);
+  const std::int64_t elements_per_column = s.input().depth() + s.group_filters();
+  const std::int64_t columns = std::clamp<std::int64_t>((1 << 17) / elements_per_column, 192, 4096);
   return std::max<std::int64_t>(1, columns / s.out_width);
 }
 
@@ -180,7 +180,7 @@ void input_gradient_cpu(const ConvShape& s, const T* dy, const T* weight, T* dx)
   });
 }
 
-/// Images per partial sum of dweight: at most 16 parts, fewer where these would take more than 2^25 numbers.
+/// Images per partial sum of dweight: at most 16 parts, fewer where these would take more than 2^25 elements.
 inline std::int64_t images_per_part(const ConvShape& s) {
   const std::int64_t parts = std::clamp<std::int64_t>((1 << 25) / s.weight_count(), 1, 16);
   return chunk_count(s.B, parts);

@@ -1,5 +1,5 @@
 // Convolution on the GPU: two kernels turn images into columns and back, and one batched product (a batch of groups) does the
-// rest. Both kernels give each number that is written to one thread, which adds in a fixed order.
+// rest. In both kernels one thread owns each element that is written, and adds in a fixed order.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace vitrine::conv {
 /// matrix (channels kh kw, images, patches) = the patches of `images` images. blockIdx.y walks the rows of the matrix.
 template <class T>
 __global__ void im2col_kernel(PatchGrid grid, const T* x, std::int64_t images, T* matrix) {
-  // A row of the matrix has fewer than 2^31 numbers (see images_per_pass), and 32-bit division is much faster.
+  // A row of the matrix has fewer than 2^31 elements (see images_per_pass), and 32-bit division is much faster.
   const auto length = static_cast<std::uint32_t>(images * grid.patches());
   const auto columns = static_cast<std::uint32_t>(grid.columns), rows = static_cast<std::uint32_t>(grid.rows);
   const std::int64_t depth = grid.channels * grid.taps();
@@ -78,7 +78,7 @@ void col2im_cuda(const PatchGrid& grid, const Tensor& matrix, const T* bias, std
   launch_on_rows(col2im_kernel<T>, images * grid.channels, grid.pixels(), grid, matrix.data<T>(), bias, images, x);
 }
 
-/// Images whose columns are made at a time: about 2^28 numbers, which bounds the memory that the columns take.
+/// Images whose columns are made at a time: about 2^28 elements, which bounds the memory that the columns take.
 inline std::int64_t images_per_pass(const ConvShape& s) {
   const std::int64_t columns_of_image = s.C * s.kernel_height * s.kernel_width * s.out_height * s.out_width;
   return std::clamp<std::int64_t>((std::int64_t{1} << 28) / columns_of_image, 1, s.B);

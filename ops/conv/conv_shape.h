@@ -1,7 +1,7 @@
 // Sizes of a convolution, and the patches that it reads: what its CPU code and its kernels share.
 //
 // A convolution is a matrix product per group, weight (O/g, K) times columns (K, N). Each of the N columns is the patch under
-// one output pixel, laid out as K = C/g kh kw numbers. "im2col" makes the columns from images; its adjoint, "col2im", adds
+// one output pixel, laid out as K = C/g kh kw elements. "im2col" makes the columns from images; its adjoint, "col2im", adds
 // the columns of overlapping patches up into images. The output's pixels are patches too, of 1 x 1: so the same two
 // functions turn (B, O, H', W') into the matrix (O, N) of the product and back.
 #pragma once
@@ -21,7 +21,7 @@ struct PatchGrid {
 
   std::int64_t group_channels() const { return channels / groups; }
   VT_HD std::int64_t taps() const { return kernel_height * kernel_width; }
-  std::int64_t depth() const { return group_channels() * taps(); }  // K: numbers in a patch of one group
+  std::int64_t depth() const { return group_channels() * taps(); }  // K: elements in a patch of one group
   VT_HD std::int64_t pixels() const { return height * width; }
   VT_HD std::int64_t patches() const { return rows * columns; }  // per image
 };

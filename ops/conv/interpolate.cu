@@ -11,7 +11,7 @@ namespace {
 
 // ---- The matrix of one axis ----
 
-/// Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15; a is its free number.
+/// Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15; a is its free parameter.
 double cubic(double x, double a) {
   x = std::abs(x);
   if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;

@@ -1,7 +1,7 @@
 // Pooling of images (B, C, H, W) by square windows.
 //
-// Both directions gather: a thread owns what it writes, and walks the windows of one pixel, or the pixels of one window, in
-// row-major order.
+// Both directions gather: a thread owns what it writes, and walks the windows of one pixel, or the
+// pixels of one window, in row-major order.
 #include <limits>
 
 #include "ops/drivers/elementwise.h"
@@ -10,7 +10,8 @@
 namespace vitrine {
 namespace {
 
-/// Windows in one plane: `rows` x `columns` of kernel x kernel pixels, `stride` apart, the first at (-padding, -padding).
+/// Windows in one plane: `rows` x `columns` of kernel x kernel pixels, `stride` apart, the first at
+/// (-padding, -padding).
 struct Windows {
   std::int64_t height, width, kernel, stride, padding, rows, columns;
 
@@ -69,7 +70,7 @@ Pooling make_pooling(const char* op, const Tensor& x, std::int64_t kernel, std::
           {H, W, kernel, stride, padding, rows, columns}};
 }
 
-// ---- Drivers: function(plane, i) for the `size` places i of each plane ----
+// ---- Drivers: function(plane, i) for the `size` elements i of each plane ----
 
 #if VT_CUDA
 template <class Function>
@@ -83,7 +84,8 @@ __global__ void planes_kernel(Function function, std::int64_t planes, std::int64
 #endif
 
 template <class Function>
-void for_each_place([[maybe_unused]] Device device, std::int64_t planes, std::int64_t size, const Function& function) {
+void for_each_element([[maybe_unused]] Device device, std::int64_t planes, std::int64_t size,
+                      const Function& function) {
   if (planes * size == 0) return;
 #if VT_CUDA
   if (device.is_cuda()) {
@@ -101,12 +103,15 @@ void for_each_place([[maybe_unused]] Device device, std::int64_t planes, std::in
 
 }  // namespace
 
-// ---- max_pool2d: where the largest number is, then that number. Taking numbers from places, and putting them back there, are
-// each the other's gradient. ----
+// ---- max_pool2d: y = x at the index of each window's largest element ----
+//
+// First those indices are found, then the elements are taken. Taking elements at indices, and
+// adding dy to the elements at the same indices, are each the other's gradient.
 
 namespace {
 
-/// index (B, C, H', W') = row-major place in its plane of the first largest number of each window; NaN is the largest
+/// index (B, C, H', W') = row-major index in its plane of each window's first largest element; NaN
+/// is the largest
 template <class T>
 struct FindLargest {
   Windows windows;
@@ -128,7 +133,7 @@ struct FindLargest {
   }
 };
 
-/// y = the numbers of x at `index`
+/// y = the elements of x at `index`
 template <class T>
 struct Take {
   Windows windows;
@@ -167,7 +172,7 @@ Tensor take(const char* op, const Pooling& pooling, const Tensor& x, const Tenso
   dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
     const Tensor rows = contiguous_data(x);
     const Take<T> function{pooling.windows, rows.data<T>(), index.data<std::int64_t>(), y.data<T>()};
-    for_each_place(x.device(), pooling.planes, pooling.windows.count(), function);
+    for_each_element(x.device(), pooling.planes, pooling.windows.count(), function);
   });
   return record(op, y, {x}, [pooling, index](const Tensor& dy, BackwardContext& context) {
     if (context.wants(0)) context.add(0, put_back(pooling, dy, index));
@@ -180,7 +185,7 @@ Tensor put_back(const Pooling& pooling, const Tensor& dy, const Tensor& index) {
   dispatch_floating(dy.dtype(), op, [&]<class T>(TypeTag<T>) {
     const Tensor rows = contiguous_data(dy);
     const PutBack<T> function{pooling.windows, rows.data<T>(), index.data<std::int64_t>(), dx.data<T>()};
-    for_each_place(dy.device(), pooling.planes, pooling.windows.pixels(), function);
+    for_each_element(dy.device(), pooling.planes, pooling.windows.pixels(), function);
   });
   return record(op, dx, {dy}, [pooling, index](const Tensor& d, BackwardContext& context) {
     if (context.wants(0)) context.add(0, take("max_pool2d_backward", pooling, d, index));
@@ -195,7 +200,7 @@ Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std
   dispatch_floating(x.dtype(), "max_pool2d", [&]<class T>(TypeTag<T>) {
     const Tensor rows = contiguous_data(x);
     const FindLargest<T> function{pooling.windows, rows.data<T>(), index.data<std::int64_t>()};
-    for_each_place(x.device(), pooling.planes, pooling.windows.count(), function);
+    for_each_element(x.device(), pooling.planes, pooling.windows.count(), function);
   });
   return take("max_pool2d", pooling, x, index);
 }
@@ -245,10 +250,10 @@ Tensor average(const char* op, const Pooling& pooling, const Tensor& x, bool bac
     const Compute<T> scale = Compute<T>(1) / static_cast<Compute<T>>(windows.kernel * windows.kernel);
     if (backward) {
       const SumWindows<T> function{windows, rows.data<T>(), y.data<T>(), scale};
-      for_each_place(x.device(), pooling.planes, windows.pixels(), function);
+      for_each_element(x.device(), pooling.planes, windows.pixels(), function);
     } else {
       const SumPixels<T> function{windows, rows.data<T>(), y.data<T>(), scale};
-      for_each_place(x.device(), pooling.planes, windows.count(), function);
+      for_each_element(x.device(), pooling.planes, windows.count(), function);
     }
   });
   return record(op, y, {x}, [=](const Tensor& dy, BackwardContext& context) {

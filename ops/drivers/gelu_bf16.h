@@ -1,6 +1,6 @@
-// GELU where the result becomes bf16, on a GPU: the formulas of ops/drivers/math.h with the hardware's reciprocal and power of two. Their
-// errors, some 2^-20, vanish in the rounding to bf16 (2^-9); what math::gelu does against them would take three times as long as
-// moving the numbers.
+// GELU where the result becomes bf16, on a GPU: the formulas of ops/drivers/math.h with the
+// hardware's reciprocal and power of two. Their errors, some 2^-20, vanish in the rounding to bf16
+// (2^-9); what math::gelu does against them would take three times as long as moving the elements.
 #pragma once
 
 #include "ops/drivers/math.h"

@@ -1,7 +1,7 @@
 // The instructions of tensor cores, and those that feed them, as functions: mma, ldmatrix, cp.async, bf16 packing, 2^x.
 //
 // A matrix of a product is spread over the 32 lanes of a warp, a few entries in each: a fragment. All lanes of the warp
-// call mma and ldmatrix together. Lane l has group g = l / 4 and place t = l % 4; x[i] are the registers of one lane,
+// call mma and ldmatrix together. Lane l has group g = l / 4 and position t = l % 4 in it; x[i] are the registers of one lane,
 // and a register holds two bf16, the first in its lower half (PTX ISA, "Matrix fragments for mma.m16n8k16 with floating
 // point type").
 //
@@ -65,7 +65,7 @@ __device__ inline void ldmatrix_x4_trans(std::uint32_t (&x)[4], const bfloat16* 
 }
 
 /// Starts a copy of 16 bytes, both ends aligned to 16, from global to shared memory, around the registers; zeros arrive
-/// where `exists` is false, and `source` is not read. Nobody may look before cp_async_wait and a barrier.
+/// where `exists` is false, and `source` is not read. The target may be read only after cp_async_wait and a barrier.
 __device__ inline void cp_async_16(bfloat16* target, const bfloat16* source, bool exists) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(target));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"

@@ -1,5 +1,5 @@
-// One warp per row: the wrappers that the CUDA kernels of softmax, layer_norm and the losses are made of. They are the only
-// place in these kernels that speaks to other threads.
+// One warp per row: the wrappers that the CUDA kernels of softmax, layer_norm and the losses are
+// made of. Only they exchange values between the threads of these kernels.
 #pragma once
 
 #include "tensor/device/launch.h"

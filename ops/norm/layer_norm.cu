@@ -1,4 +1,15 @@
-// Layer normalisation over the last dim. Ba, Kiros, Hinton, "Layer normalization" (2016), section 3.
+// Layer normalisation over the last dim. Ba, Kiros, Hinton, "Layer normalization" (2016), section
+// 3.
+//
+// Of each row of x (..., D), with weight (D) and bias (D) for all rows:
+//
+//   mean = sum(x) / D      var = sum((x - mean)^2) / D      rstd = 1 / sqrt(var + epsilon)
+//   n = (x - mean) rstd
+//   y = n weight + bias
+//
+// The fast code has two passes over a row, which stays in the first-level cache: here on the CPU,
+// in ops/norm/layer_norm_cuda.h on a GPU, and as plain loops in ops/norm/reference.h. From a naive
+// kernel to these: benchmarks/ladders.
 #include <utility>
 #include <vector>
 
@@ -6,37 +17,58 @@
 #include "ops/drivers/elementwise.h"
 #include "ops/drivers/lanes.h"
 #include "ops/norm/layer_norm_cuda.h"
-#include "ops/norm/layer_norm_statistics.h"
+#include "ops/norm/layer_norm_operands.h"
+#include "ops/norm/norm_statistics.h"
 #include "ops/ops.h"
 
 namespace vitrine {
 
-// ---- layer_norm: y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per row of x (..., D) ----
-// ---- add_layer_norm: the same of x + branch, which is the second result; the residual connection before a norm ----
+// ---- The definition ----
+
+Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const Tensor centered = x - mean(x, {-1}, true);
+  const Tensor variance = mean(square(centered), {-1}, true);
+  return centered * rsqrt(variance + epsilon) * cast(weight, x.dtype()) + cast(bias, x.dtype());
+}
+
+// ---- The gradient ----
+//
+// dbias = sum of dy and dweight = sum of dy n, over all rows. What reaches n is g = dy weight. From
+// there, x[i] is reached in three ways:
+//   n[i] itself    dn[i]/dx[i] = rstd                                          rstd g[i]
+//   mean           dL/dmean = -rstd sum(g),     dmean/dx[i] = 1/D             -rstd mean(g)
+//   rstd           dL/drstd = sum(g n) / rstd,  drstd/dx[i] = -rstd^2 n[i]/D  -rstd n[i] mean(g n)
+// (var has no way through mean: its derivative by the mean is -2 mean(x - mean) = 0.) Together:
+//   dx = rstd (g - mean(g) - n mean(g n))
+// Why: y stays the same where all of a row is shifted, or stretched (but for epsilon). So dx has no
+// part along (1, ..., 1) and none along n, and these are the two that are taken from g.
 
 namespace {
 
-using namespace layer_norm_parts;
+using namespace norm_statistics;
+using layer_norm_passes::Backward;
+using layer_norm_passes::Forward;
+using layer_norm_passes::rows_per_chunk_cuda;
 
-// ---- CPU: two passes over each row, which stays in the first-level cache ----
+// ---- CPU, forward ----
 
 template <class T, class C>
 RowStatistics<C> measure_row(const T* x, std::int64_t D, C epsilon) {
-  const C middle = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]); }) / static_cast<C>(D);
-  const C sum = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]) - middle; });
+  const C mean = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]); }) / static_cast<C>(D);
+  const C sum = lane_sum<C>(D, [&](auto i) { return static_cast<C>(x[i]) - mean; });
   const C sum_of_squares = lane_sum<C>(D, [&](auto i) {
-    const C difference = static_cast<C>(x[i]) - middle;
+    const C difference = static_cast<C>(x[i]) - mean;
     return difference * difference;
   });
-  return row_statistics(middle, sum, sum_of_squares, static_cast<C>(D), epsilon);
+  return row_statistics(mean, sum, sum_of_squares, static_cast<C>(D), epsilon);
 }
 
-/// values = x + branch, and sum the same in the dtype of the operands.
+/// values = x + residual, and sum the same in the dtype of the operands.
 template <class T, class C>
-void add_rows(const T* __restrict x, const T* __restrict branch, C* __restrict values, T* __restrict sum,
+void add_rows(const T* __restrict x, const T* __restrict residual, C* __restrict values, T* __restrict sum,
               std::int64_t D) {
   for (std::int64_t i = 0; i < D; ++i) {
-    values[i] = static_cast<C>(x[i]) + static_cast<C>(branch[i]);
+    values[i] = static_cast<C>(x[i]) + static_cast<C>(residual[i]);
     sum[i] = static_cast<T>(values[i]);
   }
 }
@@ -55,19 +87,22 @@ template <class T, class C = Compute<T>>
 void forward_cpu(const Forward<T, C>& f) {
   const std::int64_t D = f.D;
   parallel_for(f.rows, rows_per_chunk(D), [&](std::int64_t begin, std::int64_t end) {
-    std::vector<C> values(f.branch ? static_cast<std::size_t>(D) : 0);
+    std::vector<C> values(f.residual ? static_cast<std::size_t>(D) : 0);
     for (std::int64_t row = begin; row < end; ++row) {
-      if (f.branch) add_rows(f.x + row * D, f.branch + row * D, values.data(), f.sum + row * D, D);
+      if (f.residual) add_rows(f.x + row * D, f.residual + row * D, values.data(), f.sum + row * D, D);
       T* y = f.y + row * D;
-      const auto s = f.branch ? normalize_row(values.data(), f.weight, f.bias, y, D, f.epsilon)
-                              : normalize_row(f.x + row * D, f.weight, f.bias, y, D, f.epsilon);
+      const auto s = f.residual ? normalize_row(values.data(), f.weight, f.bias, y, D, f.epsilon)
+                                : normalize_row(f.x + row * D, f.weight, f.bias, y, D, f.epsilon);
       write_statistics(s, f.statistics, row, f.rows);
     }
   });
 }
 
-/// n and g = dy weight of one row, and its part of dweight and dbias. All (D), none overlapping: `__restrict` on the
-/// parameters is what lets the compiler vectorise a loop with so many arrays.
+// ---- CPU, backward ----
+
+/// n and g = dy weight of one row, and the row's part of dweight and dbias. All are (D) and none
+/// overlap: the compiler vectorises a loop over seven arrays only where `__restrict` on the
+/// parameters says so.
 template <class T, class C>
 void backward_row(const T* __restrict x, const C* __restrict weight, const T* __restrict dy, C* __restrict n,
                   C* __restrict g, C* __restrict dweight, C* __restrict dbias, RowStatistics<C> s, std::int64_t D) {
@@ -107,30 +142,31 @@ void backward_cpu(const Backward<T, C>& b) {
   });
 }
 
-// ---- The two passes on tensors, which are row-major ----
+// ---- Both passes on tensors, which are row-major ----
 
-/// weight or bias as the kernels read it: f32 where x is bf16, for a factor in bf16 would be as coarse as the result.
+/// weight or bias as the kernels read it: f32 where x is bf16, for a factor in bf16 would be as
+/// coarse as the result.
 Tensor as_factors(const Tensor& parameter) {
   const bool is_f64 = parameter.dtype() == DType::f64;
   return contiguous_data(cast_data(parameter, is_f64 ? DType::f64 : DType::f32));
 }
 
 struct Outputs {
-  Tensor sum, y, statistics;  // sum is x where there is no branch
+  Tensor sum, y, statistics;  // sum is x where there is no residual
 };
 
-Outputs forward(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias, double epsilon) {
+Outputs forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double epsilon) {
   const std::int64_t D = x.size(-1), rows = x.numel() / D;
   const Tensor x_rows = contiguous_data(x), w = as_factors(weight), b = as_factors(bias);
-  const Tensor branch_rows = branch.defined() ? contiguous_data(branch) : Tensor();
-  Outputs out{branch.defined() ? empty_for("layer_norm", x.shape(), x.dtype(), x.device()) : x_rows,
+  const Tensor residual_rows = residual.defined() ? contiguous_data(residual) : Tensor();
+  Outputs out{residual.defined() ? empty_for("layer_norm", x.shape(), x.dtype(), x.device()) : x_rows,
               empty_for("layer_norm", x.shape(), x.dtype(), x.device()), Tensor()};
   dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     out.statistics = empty({statistic_count, rows}, dtype_of<C>(), x.device());
     const Forward<T, C> f{x_rows.data<T>(),
-                          branch.defined() ? branch_rows.data<T>() : nullptr,
-                          branch.defined() ? out.sum.template data<T>() : nullptr,
+                          residual.defined() ? residual_rows.data<T>() : nullptr,
+                          residual.defined() ? out.sum.template data<T>() : nullptr,
                           w.data<C>(),
                           b.data<C>(),
                           out.y.template data<T>(),
@@ -155,10 +191,9 @@ ParameterGradients backward(const Tensor& x, const Tensor& weight, const Tensor&
                             Tensor& dx, bool add) {
   const std::int64_t D = x.size(-1), rows = statistics.size(1);
   const std::int64_t grain = x.device().is_cuda() ? rows_per_chunk_cuda(rows, D) : rows_per_chunk(D);
-  ParameterGradients result;
+  Tensor partial = empty({chunk_count(rows, grain), 2, D}, statistics.dtype(), x.device());
   dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
-    Tensor partial = empty({chunk_count(rows, grain), 2, D}, dtype_of<C>(), x.device());
     const Backward<T, C> b{x.data<T>(),
                            weight.data<C>(),
                            dy.data<T>(),
@@ -169,14 +204,12 @@ ParameterGradients backward(const Tensor& x, const Tensor& weight, const Tensor&
                            rows,
                            D};
 #if VT_CUDA
-    if (x.device().is_cuda()) layer_norm_cuda::backward<T>(b);
+    if (x.device().is_cuda()) return layer_norm_cuda::backward<T>(b);
 #endif
-    if (x.device().is_cpu()) backward_cpu<T>(b);
-    const Tensor sums = vitrine::sum(partial, {0});  // (2, D)
-    result.dweight = select(sums, 0, 0);
-    result.dbias = select(sums, 0, 1);
+    backward_cpu<T>(b);
   });
-  return result;
+  const Tensor sums = sum(partial, {0});  // (2, D)
+  return {select(sums, 0, 0), select(sums, 0, 1)};
 }
 
 // ---- The ops ----
@@ -198,8 +231,8 @@ void check_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
   check_size("bias", bias);
 }
 
-/// Records y = layer_norm(x), whose statistics are given. In a network x goes on beside the norm, and that gradient is there
-/// first: then dx is added to it in the same pass.
+/// Records y = layer_norm(x), whose statistics are given. In a network x goes on beside the norm,
+/// and that gradient is there first: then dx is added to it in the same pass.
 Tensor record_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Outputs& out) {
   return record("layer_norm", out.y, {x, weight, bias},
                 [x = Saved(x, "layer_norm"), w = Saved(weight, "layer_norm"), statistics = out.statistics](
@@ -223,28 +256,22 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   return record_layer_norm(x, weight, bias, forward(x, Tensor(), weight, bias, epsilon));
 }
 
-SumAndNorm add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, const Tensor& bias,
+SumAndNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
                           double epsilon) {
-  check_operands("add_layer_norm", x, branch);
-  VT_CHECK(x.shape() == branch.shape(), "add_layer_norm: x has shape {} and branch {}, expected one shape",
-           to_string(x.shape()), to_string(branch.shape()));
+  check_operands("add_layer_norm", x, residual);
+  VT_CHECK(x.shape() == residual.shape(), "add_layer_norm: x has shape {} and residual {}, expected one shape",
+           to_string(x.shape()), to_string(residual.shape()));
   check_layer_norm(x, weight, bias, epsilon);
   if (is_recording_twice()) {
-    const Tensor sum = x + branch;
+    const Tensor sum = x + residual;
     return {sum, layer_norm_composed(sum, weight, bias, epsilon)};
   }
-  const Outputs out = forward(x, branch, weight, bias, epsilon);
-  const Tensor sum = record("add", out.sum, {x, branch}, [](const Tensor& dy, BackwardContext& context) {
+  const Outputs out = forward(x, residual, weight, bias, epsilon);
+  const Tensor sum = record("add", out.sum, {x, residual}, [](const Tensor& dy, BackwardContext& context) {
     context.add(0, dy);
     context.add(1, dy);
   });
   return {sum, record_layer_norm(sum, weight, bias, out)};
-}
-
-Tensor layer_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
-  const Tensor centered = x - mean(x, {-1}, true);
-  const Tensor variance = mean(square(centered), {-1}, true);
-  return centered * rsqrt(variance + epsilon) * cast(weight, x.dtype()) + cast(bias, x.dtype());
 }
 
 }  // namespace vitrine

@@ -1,10 +1,11 @@
-// LayerNorm on CUDA. One warp takes a row. Where a row is short enough, and its elements come in whole packs of 16 bytes, the
-// warp keeps it in registers: each element is read from memory once, in forward and in backward. Other rows are read again
-// for each sum, mostly from the cache.
+// LayerNorm on CUDA. One warp takes a row. Where a row is short enough, and its elements come in
+// whole packs of 16 bytes, the warp keeps it in registers: each element is read from memory once,
+// in forward and in backward. Other rows are read again for each sum, mostly from the cache.
 #pragma once
 
 #include "ops/drivers/warp.h"
-#include "ops/norm/layer_norm_statistics.h"
+#include "ops/norm/layer_norm_operands.h"
+#include "ops/norm/norm_statistics.h"
 #include "tensor/device/packs.h"
 #include "tensor/dtype.h"
 #include "tensor/parallel.h"
@@ -12,7 +13,10 @@
 #if VT_CUDA
 namespace vitrine::layer_norm_cuda {
 
-using namespace layer_norm_parts;
+using namespace norm_statistics;
+using layer_norm_passes::Backward;
+using layer_norm_passes::Forward;
+using layer_norm_passes::rows_per_chunk_cuda;
 
 // ---- A row in registers: lane l has the packs l, l + 32, ... of `width` neighbours ----
 
@@ -31,14 +35,14 @@ __device__ C sum_of_warp(C value) {
   return warp_reduce(value, [](C a, C b) { return a + b; });
 }
 
-/// Adds the branch to the row in registers, and writes the sum.
+/// Adds the residual to the row in registers, and writes the sum.
 template <class T, int packs, class C>
-__device__ void add_branch(const Forward<T, C>& f, std::int64_t row, C (&values)[packs][pack_width<T>]) {
+__device__ void add_residual(const Forward<T, C>& f, std::int64_t row, C (&values)[packs][pack_width<T>]) {
   for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) {
-    C branch[pack_width<T>];
-    load_pack(f.branch + row * f.D + column, branch);
+    C residual[pack_width<T>];
+    load_pack(f.residual + row * f.D + column, residual);
 #pragma unroll
-    for (int k = 0; k < pack_width<T>; ++k) values[p][k] += branch[k];
+    for (int k = 0; k < pack_width<T>; ++k) values[p][k] += residual[k];
     store_pack(values[p], f.sum + row * f.D + column);
   });
 }
@@ -49,15 +53,15 @@ __device__ RowStatistics<C> measure_registers(const C (&values)[packs][pack_widt
   for_each_pack<T, packs>(D, [&](int p, std::int64_t) {
     for (int k = 0; k < pack_width<T>; ++k) total += values[p][k];
   });
-  const C middle = sum_of_warp(total) / static_cast<C>(D);
+  const C mean = sum_of_warp(total) / static_cast<C>(D);
   for_each_pack<T, packs>(D, [&](int p, std::int64_t) {
     for (int k = 0; k < pack_width<T>; ++k) {
-      const C difference = values[p][k] - middle;
+      const C difference = values[p][k] - mean;
       sum += difference;
       sum_of_squares += difference * difference;
     }
   });
-  return row_statistics(middle, sum_of_warp(sum), sum_of_warp(sum_of_squares), static_cast<C>(D), epsilon);
+  return row_statistics(mean, sum_of_warp(sum), sum_of_warp(sum_of_squares), static_cast<C>(D), epsilon);
 }
 
 template <class T, int packs, class C = Compute<T>>
@@ -65,7 +69,7 @@ __global__ void forward_in_registers(Forward<T, C> f) {
   for_each_row_of_grid(f.rows, [&](std::int64_t row) {
     C values[packs][pack_width<T>];
     for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) { load_pack(f.x + row * f.D + column, values[p]); });
-    if (f.branch) add_branch<T, packs>(f, row, values);
+    if (f.residual) add_residual<T, packs>(f, row, values);
     const auto s = measure_registers<T, packs>(values, f.D, f.epsilon);
     if (threadIdx.x == 0) write_statistics(s, f.statistics, row, f.rows);
     for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) {
@@ -116,7 +120,8 @@ __device__ void backward_row(const Backward<T, C>& b, std::int64_t row, ColumnSu
   });
 }
 
-/// One block per chunk of rows, in which warp w takes every fourth row from w on. Then the warps' sums are added in order.
+/// One block per chunk of rows, in which warp w takes every fourth row from w on. Then the warps'
+/// sums are added in order.
 template <class T, int packs, class C = Compute<T>>
 __global__ void backward_in_registers(Backward<T, C> b, std::int64_t grain) {
   const std::int64_t begin = blockIdx.x * grain, end = begin + grain < b.rows ? begin + grain : b.rows;
@@ -145,23 +150,23 @@ __global__ void backward_in_registers(Backward<T, C> b, std::int64_t grain) {
 template <class T, class C = Compute<T>>
 __global__ void forward_any(Forward<T, C> f) {
   for_each_row_of_grid(f.rows, [&](std::int64_t row) {
-    const T *in = f.x + row * f.D, *branch = f.branch ? f.branch + row * f.D : nullptr;
+    const T *in = f.x + row * f.D, *residual = f.residual ? f.residual + row * f.D : nullptr;
     T* out = f.y + row * f.D;
     const auto value = [&](std::int64_t i) {
-      return branch ? static_cast<C>(in[i]) + static_cast<C>(branch[i]) : static_cast<C>(in[i]);
+      return residual ? static_cast<C>(in[i]) + static_cast<C>(residual[i]) : static_cast<C>(in[i]);
     };
     const C D = static_cast<C>(f.D);
-    const C middle = warp_sum<C>(f.D, value) / D;
-    const C sum = warp_sum<C>(f.D, [&](std::int64_t i) { return value(i) - middle; });
+    const C mean = warp_sum<C>(f.D, value) / D;
+    const C sum = warp_sum<C>(f.D, [&](std::int64_t i) { return value(i) - mean; });
     const C sum_of_squares = warp_sum<C>(f.D, [&](std::int64_t i) {
-      const C difference = value(i) - middle;
+      const C difference = value(i) - mean;
       return difference * difference;
     });
-    const auto s = row_statistics(middle, sum, sum_of_squares, D, f.epsilon);
+    const auto s = row_statistics(mean, sum, sum_of_squares, D, f.epsilon);
     if (threadIdx.x == 0) write_statistics(s, f.statistics, row, f.rows);
     warp_for(f.D, [&](std::int64_t i) {
       const C x = value(i);
-      if (branch) f.sum[row * f.D + i] = static_cast<T>(x);
+      if (residual) f.sum[row * f.D + i] = static_cast<T>(x);
       out[i] = static_cast<T>(s.normalize(x) * f.weight[i] + f.bias[i]);
     });
   });
@@ -208,8 +213,9 @@ __global__ void backward_columns_any(Backward<T, C> b, std::int64_t grain) {
 
 inline constexpr std::size_t largest_pack = 32;  // bytes: the eight factors of type float for a pack of bf16
 
-/// Calls body.operator()<packs>() with the least number of packs per lane that holds a row; false where none does. 48 numbers
-/// of a row, four arrays of them in backward, are what fits in the registers of a thread.
+/// Calls body.operator()<packs>() with the least number of packs per lane that holds a row; false
+/// where none does. 48 elements of a row, in each of backward's four arrays, are what fits in the
+/// registers of a thread.
 template <class T, class Body>
 bool with_packs(std::int64_t D, const Body& body) {
   if constexpr (sizeof(T) > 4) {
@@ -231,7 +237,7 @@ bool with_packs(std::int64_t D, const Body& body) {
 
 template <class T, class C = Compute<T>>
 void forward(const Forward<T, C>& f) {
-  const bool done = are_aligned(largest_pack, f.x, f.branch, f.sum, f.weight, f.bias, f.y) &&
+  const bool done = are_aligned(largest_pack, f.x, f.residual, f.sum, f.weight, f.bias, f.y) &&
                     with_packs<T>(f.D, [&]<int packs>() { launch_rows(forward_in_registers<T, packs>, f.rows, f); });
   if (!done) launch_rows(forward_any<T>, f.rows, f);
 }

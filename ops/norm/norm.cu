@@ -1,14 +1,69 @@
 // Normalisation of images (B, C, ...): batch_norm, group_norm, and standardize_weight for filters.
+//
+// A set is the elements that share a mean and a (biased) variance: of a channel, over all images
+// (batch_norm), or of a group of neighbouring channels of one image (group_norm). Of each set, with
+// weight (C) and bias (C):
+//
+//   rstd = 1 / sqrt(var + epsilon)      n = (x - mean) rstd      y = n weight[c] + bias[c]
+//
+// In evaluation, batch_norm takes mean and var of the running statistics. The loops over sets and
+// over planes, on both devices, are in ops/norm/plane_norm.h.
 #include "ops/composed.h"
 #include "ops/norm/plane_norm.h"
 #include "ops/ops.h"
 
 namespace vitrine {
+
+// ---- The definitions ----
+
+namespace {
+
+std::int64_t plane_size(const Tensor& x) {
+  std::int64_t size = 1;
+  for (int d = 2; d < x.dim(); ++d) size *= x.size(d);
+  return size;
+}
+
+/// (C) as it broadcasts to x (B, C, ...)
+Tensor per_channel(const Tensor& factors, const Tensor& x) {
+  Shape shape = Dims::filled(x.dim(), 1);
+  shape[1] = x.size(1);
+  return reshape(cast(factors, x.dtype()), shape);
+}
+
+}  // namespace
+
+Tensor batch_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  Dims dims{0};
+  for (int d = 2; d < x.dim(); ++d) dims.push_back(d);
+  const Tensor centered = x - mean(x, dims, true);
+  const Tensor variance = mean(square(centered), dims, true);
+  return centered * rsqrt(variance + epsilon) * per_channel(weight, x) + per_channel(bias, x);
+}
+
+Tensor group_norm_composed(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
+                           double epsilon) {
+  const std::int64_t B = x.size(0), C = x.size(1);
+  const Tensor rows = reshape(x, {B, groups, C / groups * plane_size(x)});
+  const Tensor centered = rows - mean(rows, {-1}, true);
+  const Tensor n = centered * rsqrt(mean(square(centered), {-1}, true) + epsilon);
+  return reshape(n, x.shape()) * per_channel(weight, x) + per_channel(bias, x);
+}
+
+// ---- The gradient ----
+//
+// With g = dy weight[c], and means over the set:
+//   dbias[c] = sum of dy,  dweight[c] = sum of dy n   over the elements of channel c
+//   dx = rstd (g - mean(g) - n mean(g n))             where mean and var are those of x
+//   dx = rstd g                                       where they are the running statistics
+// Why: a set is to these ops what a row is to layer_norm, and dx is derived as there
+// (ops/norm/layer_norm.cu). Running statistics do not depend on x: the two means fall away.
+
 namespace {
 
 using plane_norm::Planes;
 
-// ---- Steps, on row-major tensors without a trace ----
+// ---- Forward, on row-major tensors without a trace ----
 
 /// The statistics of every set, (3, sets). Moves the running statistics, if there are any.
 Tensor measure(const char* op, const Planes& planes, const Tensor& x, double epsilon,
@@ -17,13 +72,13 @@ Tensor measure(const char* op, const Planes& planes, const Tensor& x, double eps
     using C = Compute<T>;
     Tensor sums = empty({2, planes.count}, dtype_of<C>(), x.device());
     Tensor statistics = empty({plane_norm::statistic_count, planes.sets}, dtype_of<C>(), x.device());
-    const auto find_moments = [&](const C* center) {
+    const auto find_moments = [&](const C* means) {
 #if VT_CUDA
       if (x.device().is_cuda()) {
-        return launch_rows(plane_norm::moments_kernel<T>, planes.count, planes, x.data<T>(), center, sums.data<C>());
+        return launch_rows(plane_norm::moments_kernel<T>, planes.count, planes, x.data<T>(), means, sums.data<C>());
       }
 #endif
-      plane_norm::moments_cpu<T>(planes, x.data<T>(), center, sums.data<C>());
+      plane_norm::moments_cpu<T>(planes, x.data<T>(), means, sums.data<C>());
     };
     Tensor mean = running.mean, variance = running.variance;
     for (const Tensor& changed : {mean, variance}) {
@@ -31,13 +86,13 @@ Tensor measure(const char* op, const Planes& planes, const Tensor& x, double eps
     }
     find_moments(nullptr);
     plane_norm::for_each(x.device(), planes.sets,
-                         plane_norm::FindCenter<C>{planes, sums.data<C>(), statistics.data<C>()});
-    find_moments(statistics.data<C>());  // the centers are its first row
+                         plane_norm::FindMean<C>{planes, sums.data<C>(), statistics.data<C>()});
+    find_moments(statistics.data<C>());  // the means are its first row
     plane_norm::for_each(
         x.device(), planes.sets,
-        plane_norm::FindSpread<C>{planes, sums.data<C>(), statistics.data<C>(), static_cast<C>(epsilon),
-                                  static_cast<C>(momentum), mean.defined() ? mean.data<C>() : nullptr,
-                                  variance.defined() ? variance.data<C>() : nullptr});
+        plane_norm::FindVariance<C>{planes, sums.data<C>(), statistics.data<C>(), static_cast<C>(epsilon),
+                                    static_cast<C>(momentum), mean.defined() ? mean.data<C>() : nullptr,
+                                    variance.defined() ? variance.data<C>() : nullptr});
     return statistics;
   });
 }
@@ -59,6 +114,8 @@ Tensor normalize(const char* op, const Planes& planes, const Tensor& x, const Te
   return y;
 }
 
+// ---- Backward ----
+
 struct NormGradients {
   Tensor dx, dweight, dbias;
 };
@@ -69,17 +126,27 @@ NormGradients norm_backward(const char* op, const Planes& planes, const Tensor& 
   return dispatch_floating(x.dtype(), op, [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
     Tensor sums = empty({2, planes.count}, dtype_of<C>(), x.device());
-    Tensor dx = wants_dx ? empty(x.shape(), x.dtype(), x.device()) : Tensor();
-    const bool on_cuda = x.device().is_cuda();
     const T *in = x.data<T>(), *dout = dy.data<T>();
-    const C* s = statistics.data<C>();
+    const C *s = statistics.data<C>(), *scale = weight.data<C>();
+    const auto find_sums = [&] {
 #if VT_CUDA
-    if (on_cuda) {
-      launch_rows(plane_norm::gradient_sums_kernel<T>, planes.count, planes, in, dout, s, sums.data<C>());
-    }
+      if (x.device().is_cuda()) {
+        return launch_rows(plane_norm::gradient_sums_kernel<T>, planes.count, planes, in, dout, s, sums.data<C>());
+      }
 #endif
-    if (!on_cuda) plane_norm::gradient_sums_cpu<T>(planes, in, dout, s, sums.data<C>());
-    NormGradients result{.dx = dx, .dweight = {}, .dbias = {}};
+      plane_norm::gradient_sums_cpu<T>(planes, in, dout, s, sums.data<C>());
+    };
+    const auto find_dx = [&](const C* means, T* dx) {
+#if VT_CUDA
+      if (x.device().is_cuda()) {
+        return launch_rows(plane_norm::dx_kernel<T>, planes.count, planes, in, dout, s, scale, means, dx);
+      }
+#endif
+      plane_norm::dx_cpu<T>(planes, in, dout, s, scale, means, dx);
+    };
+
+    NormGradients result;
+    find_sums();
     if (wants_factors) {
       result.dweight = empty({planes.channels}, dtype_of<C>(), x.device());
       result.dbias = empty({planes.channels}, dtype_of<C>(), x.device());
@@ -88,20 +155,13 @@ NormGradients norm_backward(const char* op, const Planes& planes, const Tensor& 
           plane_norm::FindFactorGradients<C>{planes, sums.data<C>(), result.dweight.data<C>(), result.dbias.data<C>()});
     }
     if (!wants_dx) return result;
-
     Tensor means = zeros({2, planes.sets}, dtype_of<C>(), x.device());
     if (!fixed) {
       plane_norm::for_each(x.device(), planes.sets,
-                           plane_norm::FindGradientMeans<C>{planes, sums.data<C>(), weight.data<C>(), means.data<C>()});
+                           plane_norm::FindGradientMeans<C>{planes, sums.data<C>(), scale, means.data<C>()});
     }
-    const C* scale = weight.data<C>();
-#if VT_CUDA
-    if (on_cuda) {
-      launch_rows(plane_norm::dx_kernel<T>, planes.count, planes, in, dout, s, scale, means.data<C>(), dx.data<T>());
-      return result;
-    }
-#endif
-    plane_norm::dx_cpu<T>(planes, in, dout, s, scale, means.data<C>(), dx.data<T>());
+    result.dx = empty(x.shape(), x.dtype(), x.device());
+    find_dx(means.data<C>(), result.dx.data<T>());
     return result;
   });
 }
@@ -113,7 +173,8 @@ Tensor as_factors(const Tensor& parameter, const Tensor& x) {
   return contiguous_data(cast_data(parameter, factor_dtype(x)));
 }
 
-/// y with its rule; the statistics are constants to the tape, their part in dx is in the formula.
+/// y with its rule; the statistics are constants to the tape: the formula of dx has their share in
+/// it.
 Tensor record_norm(const char* op, const Planes& planes, const Tensor& x, const Tensor& weight, const Tensor& bias,
                    const Tensor& statistics, bool fixed) {
   const Tensor y = normalize(op, planes, contiguous_data(x), statistics, as_factors(weight, x), as_factors(bias, x));
@@ -146,19 +207,6 @@ void check_factors(const char* op, const char* name, const Tensor& x, const Tens
            "{}: x is {} and {} is {}, expected one dtype, or f32 for x of bf16", op, name_of(x.dtype()), name,
            name_of(factors.dtype()));
   check_one_device(op, x, factors);
-}
-
-std::int64_t plane_size(const Tensor& x) {
-  std::int64_t size = 1;
-  for (int d = 2; d < x.dim(); ++d) size *= x.size(d);
-  return size;
-}
-
-/// (C) as it broadcasts to x (B, C, ...)
-Tensor per_channel(const Tensor& factors, const Tensor& x) {
-  Shape shape = Dims::filled(x.dim(), 1);
-  shape[1] = x.size(1);
-  return reshape(cast(factors, x.dtype()), shape);
 }
 
 }  // namespace
@@ -209,14 +257,6 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   return record_norm("batch_norm", planes, x, weight, bias, statistics, false);
 }
 
-Tensor batch_norm_composed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
-  Dims dims{0};
-  for (int d = 2; d < x.dim(); ++d) dims.push_back(d);
-  const Tensor centered = x - mean(x, dims, true);
-  const Tensor variance = mean(square(centered), dims, true);
-  return centered * rsqrt(variance + epsilon) * per_channel(weight, x) + per_channel(bias, x);
-}
-
 // ---- group_norm: a set is a group of channels of one image. Wu and He 2018 ----
 
 Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias, double epsilon) {
@@ -231,15 +271,6 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, co
   const Planes planes{B * C, C, plane_size(x), C / groups, B * groups};
   const Tensor statistics = measure("group_norm", planes, contiguous_data(x), epsilon);
   return record_norm("group_norm", planes, x, weight, bias, statistics, false);
-}
-
-Tensor group_norm_composed(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
-                           double epsilon) {
-  const std::int64_t B = x.size(0), C = x.size(1);
-  const Tensor rows = reshape(x, {B, groups, C / groups * plane_size(x)});
-  const Tensor centered = rows - mean(rows, {-1}, true);
-  const Tensor n = centered * rsqrt(mean(square(centered), {-1}, true) + epsilon);
-  return reshape(n, x.shape()) * per_channel(weight, x) + per_channel(bias, x);
 }
 
 // ---- standardize_weight: a set is a filter. Qiao et al. 2019; it is group_norm of images with one channel ----

@@ -1,12 +1,15 @@
-// Planes with a shared mean and variance: what batch_norm, group_norm and standardize_weight have in common.
+// Planes with a shared mean and variance: what batch_norm, group_norm and standardize_weight have
+// in common.
 //
-// A plane is the (b, c) part of images (B, C, ...): its numbers are neighbours in memory. A set is the planes that share
-// statistics: those of a channel (batch_norm), or of a group of channels of one image (group_norm). The kernels below work
-// plane by plane, and what is left is done set by set.
+// A plane is the (b, c) part of images (B, C, ...): its elements are neighbours in memory. A set is
+// the planes that share statistics: those of a channel (batch_norm), or of a group of channels of
+// one image (group_norm). The kernels below work plane by plane, and what is left is done set by
+// set.
 //
 //   y = n weight[c] + bias[c]   with   n = (x - mean) rstd,   rstd = 1 / sqrt(var + epsilon)
 //
-// As in layer_norm, the mean is kept as `center`, its rounded value, and `rest`, the mean of x - center.
+// As in layer_norm, the mean is kept in two parts: `mean`, as it was rounded, and `mean_error`, the
+// mean of x - mean.
 #pragma once
 
 #include <algorithm>
@@ -15,13 +18,13 @@
 #include "ops/drivers/elementwise.h"
 #include "ops/drivers/lanes.h"
 #include "ops/drivers/warp.h"
-#include "ops/norm/layer_norm_statistics.h"
+#include "ops/norm/norm_statistics.h"
 
 namespace vitrine::plane_norm {
 
 /// batch_norm: neighbours = 1, sets = C. group_norm: neighbours = C / groups, sets = B groups.
 struct Planes {
-  std::int64_t count, channels, size;  // planes, B C; C; numbers per plane, H W
+  std::int64_t count, channels, size;  // planes, B C; C; elements per plane, H W
   std::int64_t neighbours, sets;       // plane p belongs to set p / neighbours % sets
 
   VT_HD std::int64_t channel_of(std::int64_t plane) const { return plane % channels; }
@@ -31,23 +34,22 @@ struct Planes {
     return (i / neighbours * sets + set) * neighbours + i % neighbours;
   }
   VT_HD std::int64_t planes_per_set() const { return count / sets; }
-  VT_HD std::int64_t numbers_per_set() const { return planes_per_set() * size; }
+  VT_HD std::int64_t elements_per_set() const { return planes_per_set() * size; }
 };
 
 // What is kept of a set is what layer_norm keeps of a row: (3, sets).
-using namespace layer_norm_parts;
+using namespace norm_statistics;
 
 template <class C>
 VT_HD RowStatistics<C> read_statistics(const C* statistics, const Planes& planes, std::int64_t plane) {
-  return layer_norm_parts::read_statistics(statistics, planes.set_of(plane), planes.sets);
+  return norm_statistics::read_statistics(statistics, planes.set_of(plane), planes.sets);
 }
 
 // ---- What is done for each set or channel, on both devices: sums over its planes, in their order ----
 
-/// Statistics from the sums of moments: first the center, from sums of x, then the rest, from sums around the center. Where
-/// there are running statistics: running = (1 - momentum) running + momentum (mean, unbiased variance).
+/// The mean of each set, rounded, from the sums of x.
 template <class C>
-struct FindCenter {
+struct FindMean {
   Planes planes;
   const C* sums;  // (2, planes)
   C* statistics;
@@ -55,12 +57,14 @@ struct FindCenter {
   VT_HD void operator()(std::int64_t set) const {
     C total = 0;
     for (std::int64_t i = 0; i < planes.planes_per_set(); ++i) total += sums[planes.plane_of(set, i)];
-    statistics[center * planes.sets + set] = total / static_cast<C>(planes.numbers_per_set());
+    statistics[mean_part * planes.sets + set] = total / static_cast<C>(planes.elements_per_set());
   }
 };
 
+/// The other statistics, from the sums of x - mean and (x - mean)^2. Where there are running
+/// statistics: running = (1 - momentum) running + momentum (mean, unbiased variance).
 template <class C>
-struct FindSpread {
+struct FindVariance {
   Planes planes;
   const C* sums;  // (2, planes)
   C* statistics;
@@ -73,19 +77,20 @@ struct FindSpread {
       total += sums[planes.plane_of(set, i)];
       total_of_squares += sums[planes.count + planes.plane_of(set, i)];
     }
-    const C count = static_cast<C>(planes.numbers_per_set()), correction = total / count;
-    C variance = total_of_squares / count - correction * correction;
+    const C count = static_cast<C>(planes.elements_per_set()), mean_error = total / count;
+    C variance = total_of_squares / count - mean_error * mean_error;
     if (variance < 0) variance = 0;  // by rounding; NaN stays
-    statistics[rest * planes.sets + set] = correction;
-    statistics[rstd * planes.sets + set] = 1 / std::sqrt(variance + epsilon);
+    statistics[mean_error_part * planes.sets + set] = mean_error;
+    statistics[rstd_part * planes.sets + set] = 1 / std::sqrt(variance + epsilon);
     if (!running_mean) return;
-    const C mean = statistics[center * planes.sets + set] + correction, unbiased = variance * (count / (count - 1));
+    const C mean = statistics[mean_part * planes.sets + set] + mean_error, unbiased = variance * (count / (count - 1));
     running_mean[set] = (1 - momentum) * running_mean[set] + momentum * mean;
     running_variance[set] = (1 - momentum) * running_variance[set] + momentum * unbiased;
   }
 };
 
-/// means (2, sets) = the means of g = dy weight and of g n over each set, from the sums of dy and dy n of its planes
+/// means (2, sets) = the means of g = dy weight and of g n over each set, from the sums of dy and
+/// dy n of its planes
 template <class C>
 struct FindGradientMeans {
   Planes planes;
@@ -99,8 +104,8 @@ struct FindGradientMeans {
       g += sums[plane] * weight[planes.channel_of(plane)];
       gn += sums[planes.count + plane] * weight[planes.channel_of(plane)];
     }
-    means[set] = g / static_cast<C>(planes.numbers_per_set());
-    means[planes.sets + set] = gn / static_cast<C>(planes.numbers_per_set());
+    means[set] = g / static_cast<C>(planes.elements_per_set());
+    means[planes.sets + set] = gn / static_cast<C>(planes.elements_per_set());
   }
 };
 
@@ -148,24 +153,25 @@ void for_each([[maybe_unused]] Device device, std::int64_t count, const Function
 
 // ---- CPU ----
 
-/// Calls body(plane) for all planes; a task has about 2^14 numbers.
+/// Calls body(plane) for all planes; a task has about 2^14 elements.
 template <class Body>
 void for_each_plane(const Planes& planes, const Body& body) {
-  const std::int64_t grain = std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(1, planes.size));
+  const std::int64_t grain = std::max<std::int64_t>(1, elements_per_chunk / std::max<std::int64_t>(1, planes.size));
   parallel_for(planes.count, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t plane = begin; plane < end; ++plane) body(plane);
   });
 }
 
-/// sums (2, planes) = the sums of x - center and (x - center)^2 of each plane; center (sets), or null for 0
+/// sums (2, planes) = the sums of x - mean and (x - mean)^2 of each plane; means (sets), or null
+/// for 0
 template <class T, class C = Compute<T>>
-void moments_cpu(const Planes& planes, const T* x, const C* center, C* sums) {
+void moments_cpu(const Planes& planes, const T* x, const C* means, C* sums) {
   for_each_plane(planes, [&](std::int64_t plane) {
     const T* in = x + plane * planes.size;
-    const C middle = center ? center[planes.set_of(plane)] : C(0);
-    sums[plane] = lane_sum<C>(planes.size, [=](auto i) { return static_cast<C>(in[i]) - middle; });
+    const C mean = means ? means[planes.set_of(plane)] : C(0);
+    sums[plane] = lane_sum<C>(planes.size, [=](auto i) { return static_cast<C>(in[i]) - mean; });
     sums[planes.count + plane] = lane_sum<C>(planes.size, [=](auto i) {
-      const C difference = static_cast<C>(in[i]) - middle;
+      const C difference = static_cast<C>(in[i]) - mean;
       return difference * difference;
     });
   });
@@ -217,13 +223,13 @@ void dx_cpu(const Planes& planes, const T* x, const T* dy, const C* statistics, 
 
 #if VT_CUDA
 template <class T, class C = Compute<T>>
-__global__ void moments_kernel(Planes planes, const T* x, const C* center, C* sums) {
+__global__ void moments_kernel(Planes planes, const T* x, const C* means, C* sums) {
   for_each_row_of_grid(planes.count, [&](std::int64_t plane) {
     const T* in = x + plane * planes.size;
-    const C middle = center ? center[planes.set_of(plane)] : C(0);
-    const C sum = warp_sum<C>(planes.size, [&](std::int64_t i) { return static_cast<C>(in[i]) - middle; });
+    const C mean = means ? means[planes.set_of(plane)] : C(0);
+    const C sum = warp_sum<C>(planes.size, [&](std::int64_t i) { return static_cast<C>(in[i]) - mean; });
     const C sum_of_squares = warp_sum<C>(planes.size, [&](std::int64_t i) {
-      const C difference = static_cast<C>(in[i]) - middle;
+      const C difference = static_cast<C>(in[i]) - mean;
       return difference * difference;
     });
     if (threadIdx.x != 0) return;

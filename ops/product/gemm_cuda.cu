@@ -1,4 +1,5 @@
-// Calls into cublasLt: descriptions of products, the choice of algorithms, and the plans that remember both.
+// Calls into cublasLt: descriptions of products, the choice of algorithms, and the plans that
+// remember both.
 #include "ops/product/gemm_cuda.h"
 
 #include <atomic>
@@ -40,7 +41,8 @@ cublasLtHandle_t handle_of(int device) {
   return handle;
 }
 
-/// What products on a device and stream share. The products of one stream run one after the other, so they can.
+/// The cublasLt handle and the workspace of one device and stream. Products of one stream run one
+/// after the other, so all of them can use the same workspace.
 struct Context {
   cublasLtHandle_t handle = nullptr;
   Tensor workspace;
@@ -71,8 +73,9 @@ using Operation = Owned<cublasLtMatmulDescOpaque_t, cublasLtMatmulDescDestroy>;
 using Layout = Owned<cublasLtMatrixLayoutOpaque_t, cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreferenceOpaque_t, cublasLtMatmulPreferenceDestroy>;
 
-/// A product as cublasLt knows it, and the algorithm for it. cublasLt stores matrices by columns, so what we store by rows
-/// is the transpose to it: it computes c^T (n, m) = b^T (n, k) a^T (k, m), and takes our b first.
+/// A product as cublasLt knows it, and the algorithm for it. cublasLt stores matrices by columns,
+/// so what we store by rows is the transpose to it: it computes c^T (n, m) = b^T (n, k) a^T (k, m),
+/// and takes our b first.
 struct Plan {
   Operation operation;
   Layout first, second, result;  // of b, a and c
@@ -114,7 +117,8 @@ Operation describe_operation(const CudaProduct& x) {
   return operation;
 }
 
-/// The matrices of (rows, columns) elements that lie row by row behind one pointer, as cublasLt sees them.
+/// The matrices of (rows, columns) elements that lie row by row behind one pointer, as cublasLt
+/// sees them.
 Layout describe_layout(std::int64_t rows, std::int64_t columns, std::int64_t leading, std::int64_t stride,
                        const CudaProduct& x) {
   cublasLtMatrixLayout_t made = nullptr;
@@ -137,7 +141,8 @@ Layout describe_operand(const MatrixView<void>& view, std::int64_t rows, std::in
   return describe_layout(rows, columns, view.leading, stride, x);
 }
 
-/// The largest power of two, up to 256, that divides the address. Algorithms that load more at once are then left out.
+/// The largest power of two, up to 256, that divides the address. Algorithms that load more at once
+/// are then left out.
 std::uint32_t alignment_of(const void* address) {
   const auto bits = reinterpret_cast<std::uintptr_t>(address) | 256;
   return static_cast<std::uint32_t>(bits & (~bits + 1));
@@ -226,10 +231,12 @@ Plan make_plan(const CudaProduct& x, int device, const Context& context) {
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context.handle, plan.operation.get(), plan.first.get(),
                                                                plan.second.get(), plan.result.get(), plan.result.get(),
                                                                preference.get(), most_candidates, found.data(), &count);
-  // An epilogue that it lacks may be unsupported or invalid to it; whoever asked for one can do without.
+  // cublasLt reports an epilogue that it does not have as unsupported or as invalid. That is no
+  // error here: the plan says that it is not supported, and the caller takes another way
+  // (gemm_cuda_supports).
   if (x.epilogue == GemmEpilogue::none) require(status, "cublasLtMatmulAlgoGetHeuristic", x);
   if (status != CUBLAS_STATUS_SUCCESS) return plan;
-  // Of a result whose state is no success, nothing else is valid.
+  // A result is a candidate only if its state is success: its other fields mean nothing otherwise.
   const auto end = std::remove_if(found.begin(), found.begin() + count,
                                   [](const auto& result) { return result.state != CUBLAS_STATUS_SUCCESS; });
   const std::span candidates(found.begin(), end);
@@ -270,7 +277,8 @@ Key key_of(const CudaProduct& x, int device) {
           x.epilogue == GemmEpilogue::none ? 0 : alignment_of(x.bias)};
 }
 
-/// Guards the contexts, the plans, and the pointer to the bias that a plan holds while it is queued.
+/// Guards the contexts, the plans, and the pointer to the bias that a plan holds while it is
+/// queued.
 std::mutex& plans_mutex() {
   static auto& mutex = *new std::mutex();
   return mutex;
@@ -296,7 +304,8 @@ auto with_plan(const CudaProduct& x, Body body) {
   return body(plan_of(x, device, context), context);
 }
 
-/// As many batches as surely fit into one launch: a grid's third dim ends at 65535, and a round number keeps alignments.
+/// Most batches of one launch: a grid's third dim ends at 65535, and a multiple of 1024 keeps
+/// alignments.
 constexpr std::int64_t most_batches = 63 * 1024;
 
 /// The product of the batches from `first` on, at most `most_batches` of them.

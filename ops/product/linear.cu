@@ -1,4 +1,11 @@
-// The fully connected layer: y = x weight^T + bias; x (..., in), weight (out, in), bias (out) -> y (..., out).
+// The fully connected layer: y = x weight^T + bias; x (..., in), weight (out, in), bias (out),
+// y (..., out).
+//
+// The gradient: y[m, o] = bias[o] + sum over i of x[m, i] weight[o, i], so each product passes
+// dy[m, o] on to one factor, times the other:
+//   dx = dy weight,  dweight = dy^T x,  dbias = sum of dy over the rows
+// The gradients are products again, ops that can be differentiated once more: no composition is
+// needed.
 #include <algorithm>
 #include <utility>
 
@@ -11,7 +18,8 @@
 namespace vitrine {
 namespace {
 
-/// Each task fills its rows of y with the bias and lets the product add to them while they are in cache.
+/// Each task fills its rows of y with the bias and lets the product add to them while they are in
+/// cache.
 template <class T>
 void linear_cpu(const Tensor& x, const Tensor& weight, const T* bias, Tensor& y) {
   const std::int64_t m = x.size(0), k = x.size(1), n = weight.size(0);
@@ -30,7 +38,8 @@ void fill_rows(Tensor& y, const Tensor& bias) {
 }
 
 #if VT_CUDA
-/// The bias is added by the product's own kernel, or, in the dtypes where cublasLt cannot do that, before it.
+/// The bias is added by the product's own kernel, or, in the dtypes where cublasLt cannot do that,
+/// before it.
 void linear_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) {
   const std::int64_t m = x.size(0), k = x.size(1), n = weight.size(0);
   CudaProduct product{.m = m,
@@ -53,8 +62,8 @@ void linear_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias, Tens
   gemm_cuda(product);
 }
 
-/// dweight (out, in) = dy^T x and, while dy is read, dbias (out) = the sums of its columns; dy (M, out), x (M, in).
-/// False, and nothing done, where cublasLt cannot do both at once.
+/// dweight (out, in) = dy^T x and, while dy is read, dbias (out) = the sums of its columns; dy (M,
+/// out), x (M, in). False, and nothing done, where cublasLt cannot do both at once.
 bool weight_and_bias_gradient_cuda(const Tensor& dy, const Tensor& x, Tensor& dweight, Tensor& dbias) {
   const std::int64_t m = dy.size(1), k = dy.size(0), n = x.size(1);
   const Tensor left = contiguous_data(dy), right = contiguous_data(x);

@@ -1,7 +1,9 @@
-// Products of small matrices, for attention: a library spends more on packing and dispatch than on a 65 x 64 product.
+// Products of small matrices, for attention: a library spends more on packing and dispatch than on
+// a 65 x 64 product.
 //
-// The result is held in vector registers, `rows` x `vectors` of them, while one loop runs over k: each step loads one row of b
-// and broadcasts one element of a for each row of the block. So b must have dense rows; a may have any strides.
+// The result is held in vector registers, `rows` x `vectors` of them, while one loop runs over k:
+// each step loads one row of b and broadcasts one element of a for each row of the block. So b must
+// have dense rows; a may have any strides.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +18,8 @@ struct Vector {
   static constexpr std::int64_t width = 64 / sizeof(T);
 };
 
-/// Columns are computed in whole vectors: the leading dimension to give to b and c is a multiple of the width.
+/// Columns are computed in whole vectors: the leading dimension to give to b and c is a multiple of
+/// the width.
 template <class T>
 constexpr std::int64_t padded(std::int64_t columns) {
   return (columns + Vector<T>::width - 1) / Vector<T>::width * Vector<T>::width;
@@ -54,7 +57,8 @@ void block(StridedMatrix<T> a, const T* b, std::int64_t b_leading, std::int64_t 
   }
 }
 
-/// All m rows of `vectors` columns of vectors: blocks of `rows` rows, and the rest in one smaller block.
+/// c (m, vectors * width) (+)= a b, in blocks of `rows` rows. Rows that remain make one smaller
+/// block: m = 14 and rows = 6 give blocks of 6, 6 and 2 rows.
 template <class T, int rows, int vectors>
 void row_blocks(std::int64_t m, StridedMatrix<T> a, const T* b, std::int64_t b_leading, std::int64_t depth, bool add,
                 T* c, std::int64_t c_leading) {
@@ -66,7 +70,8 @@ void row_blocks(std::int64_t m, StridedMatrix<T> a, const T* b, std::int64_t b_l
   }
 }
 
-/// c (m, n) = a b, or c += a b. n must be a multiple of the vector width; rows of b and c are dense.
+/// c (m, n) = a b, or c += a b. n must be a multiple of the vector width; rows of b and c are
+/// dense.
 template <class T>
 void multiply(std::int64_t m, std::int64_t n, std::int64_t depth, StridedMatrix<T> a, const T* b,
               std::int64_t b_leading, bool add, T* c, std::int64_t c_leading) {
@@ -90,7 +95,8 @@ void multiply(std::int64_t m, std::int64_t n, std::int64_t depth, StridedMatrix<
   }
 }
 
-/// target (columns, padded rows) = the transpose of source (rows, columns), with zeros in the padding.
+/// target (columns, padded rows) = the transpose of source (rows, columns), with zeros in the
+/// padding.
 template <class T>
 void transpose_padded(const T* source, std::int64_t leading, std::int64_t rows, std::int64_t columns, T* target) {
   const std::int64_t target_leading = padded<T>(rows);

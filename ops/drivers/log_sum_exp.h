@@ -1,4 +1,4 @@
-// The stable softmax of one row: what softmax, log_softmax and the losses share.
+// ln sum e^x of one row without overflow: what softmax, log_softmax and the losses share.
 #pragma once
 
 #include <limits>
@@ -10,8 +10,9 @@
 
 namespace vitrine {
 
-/// ln sum e^x of a row as two numbers, its maximum and ln sum e^(x - max): together they keep more digits than their sum.
-/// A row of -infinity has {0, 0}, so that its probabilities are 0 and their logarithms -infinity.
+/// ln sum e^x of a row in two parts, its maximum and ln sum e^(x - max): together they keep more
+/// digits than their sum. A row of -infinity has {0, 0}: its probabilities are 0, their logarithms
+/// -infinity.
 template <class C>
 struct LogSumExp {
   C max, log_total;
