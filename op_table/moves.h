@@ -14,8 +14,6 @@ inline Tensor from_elements(const Shape& shape, const std::function<double(const
   return y;
 }
 
-using Call = std::function<Tensor(const Tensors&)>;
-
 /// The element of x at a position in row-major order.
 inline double at_position(const Tensor& x, std::int64_t position) {
   Dims index = x.shape();

@@ -49,6 +49,18 @@ void for_each_index(const Shape& shape, const std::function<void(const Dims&, st
   }
 }
 
+double relative_distance(const Tensor& a, const Tensor& b) {
+  VT_CHECK(a.shape() == b.shape(), "the result has shape {}, expected {}", to_string(a.shape()), to_string(b.shape()));
+  const auto left = cast_data(to_device(a, cpu), DType::f64).to_vector<double>();
+  const auto right = cast_data(to_device(b, cpu), DType::f64).to_vector<double>();
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    difference += (left[i] - right[i]) * (left[i] - right[i]);
+    size += right[i] * right[i];
+  }
+  return difference == 0 ? 0 : std::sqrt(difference / size);
+}
+
 double value_at(const Tensor& x, const Dims& index) {
   std::int64_t offset = x.offset();
   const int lead = index.size() - x.dim();

@@ -11,6 +11,7 @@
 namespace vitrine {
 
 using Tensors = std::vector<Tensor>;
+using Call = std::function<Tensor(const Tensors&)>;
 
 /// One call of an op on concrete inputs.
 struct OpCase {
@@ -71,6 +72,8 @@ Tensor test_indices(const Shape& shape, std::int64_t below, std::uint64_t stream
 
 /// Calls body(index, offset) for each multi-index of `shape` in row-major order: the loop of every naive reference.
 void for_each_index(const Shape& shape, const std::function<void(const Dims& index, std::int64_t position)>& body);
+/// ||a - b|| / ||b|| of two tensors of one shape, on any device. NaN where either has one.
+double relative_distance(const Tensor& a, const Tensor& b);
 /// Element of an f64 (or any) tensor at a multi-index, as a double; dims of size 1 broadcast.
 double value_at(const Tensor& x, const Dims& index);
 

@@ -11,7 +11,6 @@
 
 namespace vitrine {
 
-using Call = std::function<Tensor(const Tensors&)>;
 using Formula = std::function<double(const std::vector<double>&)>;  // of the operands' elements at one place
 
 /// NumPy's broadcasting, written down once more: aligned at the last dim, a size of 1 gives way.

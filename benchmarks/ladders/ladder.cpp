@@ -3,22 +3,9 @@
 
 #include <cmath>
 
+#include "op_table/op_table.h"
+
 namespace vitrine::ladders {
-namespace {
-
-/// ||a - b|| / ||b||. NaN where either has one.
-double relative_distance(const Tensor& a, const Tensor& b) {
-  const auto left = cast_data(to_device(a, cpu), DType::f64).to_vector<double>();
-  const auto right = cast_data(to_device(b, cpu), DType::f64).to_vector<double>();
-  double difference = 0, size = 0;
-  for (std::size_t i = 0; i < left.size(); ++i) {
-    difference += (left[i] - right[i]) * (left[i] - right[i]);
-    size += right[i] * right[i];
-  }
-  return difference == 0 ? 0 : std::sqrt(difference / size);
-}
-
-}  // namespace
 
 Tensors on_device(const Tensors& inputs, Device device) {
   Tensors result;

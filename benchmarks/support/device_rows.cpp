@@ -38,19 +38,6 @@ Tensor repeat_rows(const Tensor& x, std::int64_t count) {
   return reshape(clone(expand(unsqueeze(x, 0), stacked)), joined);
 }
 
-/// ||a - b|| / ||b||. NaN where either has one.
-double relative_distance(const Tensor& a, const Tensor& b) {
-  VT_CHECK(a.shape() == b.shape(), "the result has shape {}, expected {}", to_string(a.shape()), to_string(b.shape()));
-  const auto left = cast_data(to_device(a, cpu), DType::f64).to_vector<double>();
-  const auto right = cast_data(to_device(b, cpu), DType::f64).to_vector<double>();
-  double difference = 0, size = 0;
-  for (std::size_t i = 0; i < left.size(); ++i) {
-    difference += (left[i] - right[i]) * (left[i] - right[i]);
-    size += right[i] * right[i];
-  }
-  return difference == 0 ? 0 : std::sqrt(difference / size);
-}
-
 /// What is timed: the call, or the call and its backward for the output gradient `dy`, with a mark between the two.
 /// Results: the output, then the gradients of the floating inputs.
 Tensors run_once(const OpBenchmark& work, const Tensors& inputs, const Tensor& dy = {}, Stopwatch* watch = nullptr) {

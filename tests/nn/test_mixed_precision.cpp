@@ -9,6 +9,7 @@
 #include "op_table/drivers.h"
 #include "optim/adamw.h"
 #include "tests/support/cuda_test.h"
+#include "tests/support/expectations.h"
 #include "train/trainer.h"
 
 #if defined(VT_HOST_CUDA)
@@ -19,19 +20,6 @@ namespace vitrine {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Largest |a - b| relative to the largest |b|; infinite where a number is missing.
-double distance(const Tensor& a, const Tensor& b) {
-  const auto left = to_device(cast_data(a, DType::f64), cpu).to_vector<double>();
-  const auto right = to_device(cast_data(b, DType::f64), cpu).to_vector<double>();
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < right.size(); ++i) {
-    const double difference = std::abs(left.at(i) - right[i]);
-    error = std::isnan(difference) ? INFINITY : std::max(error, difference);
-    size = std::max(size, std::abs(right[i]));
-  }
-  return error / size;
-}
 
 Tensor normal_values(const Shape& shape, std::uint64_t stream) {
   Tensor x = empty(shape, DType::f32);
@@ -70,7 +58,7 @@ TEST(MixedPrecision, GradientsComeBackInF32) {
   const std::vector<Tensor> exact = gradients_in(DType::f32), mixed = gradients_in(DType::bf16);
   for (std::size_t i = 0; i < named.size(); ++i) {
     ASSERT_EQ(mixed[i].dtype(), DType::f32) << named[i].name;
-    EXPECT_LT(distance(mixed[i], exact[i]), 0.06) << named[i].name;
+    EXPECT_LT(relative_error(mixed[i], exact[i]), 0.06) << named[i].name;
   }
 }
 

@@ -13,6 +13,7 @@
 #include "op_table/op_table.h"
 #include "ops/composed.h"
 #include "ops/ops.h"
+#include "tests/support/compare.h"
 #include "tests/support/expectations.h"
 
 namespace vitrine {
@@ -34,20 +35,6 @@ inline double error_of_result(const Tensor& got, const Tensor& expected) {
   return relative_error(with_scale(got), with_scale(expected));
 }
 
-using Call = std::function<Tensor(const Tensors&)>;
-
-/// The output of the call and the gradients of its inputs.
-inline Tensors run(const Call& call, const Tensors& inputs, const Tensor& dy) {
-  Tape tape;
-  Tensors leaves;
-  for (const Tensor& input : inputs) leaves.push_back(tape.watch(input));
-  const Tensor y = call(leaves);
-  Tensors results{y};
-  const Gradients grads = tape.backward(y, dy);
-  for (const Tensor& leaf : leaves) results.push_back(grads[leaf]);
-  return results;
-}
-
 /// Gives the exact output and gradients from inputs and dy in f64.
 using Oracle = std::function<Tensors(const Tensors& inputs, const Tensor& dy)>;
 
@@ -62,7 +49,7 @@ inline void expect_results(const Call& call, const Oracle& oracle, const Tensors
     exact.push_back(cast_data(rounded, DType::f64));
   }
   const Tensor dy = cast_data(test_values(output, 9, -1, 1), dtype);
-  const Tensors actual = run(call, there, to_device(dy, device));
+  const Tensors actual = value_and_gradients(call, there, to_device(dy, device));
   const Tensors expected = oracle(exact, cast_data(dy, DType::f64));
   ASSERT_EQ(actual.size(), expected.size());
   for (std::size_t i = 0; i < actual.size(); ++i) {
@@ -78,7 +65,9 @@ inline void expect_results(const Call& call, const Oracle& oracle, const Tensors
 /// The oracle is `exact_call` on the CPU in f64.
 inline void expect_agreement(const Call& call, const Call& exact_call, const Tensors& inputs, const Shape& output,
                              DType dtype, Device device, const std::string& what) {
-  const Oracle oracle = [&](const Tensors& exact, const Tensor& dy) { return run(exact_call, exact, dy); };
+  const Oracle oracle = [&](const Tensors& exact, const Tensor& dy) {
+    return value_and_gradients(exact_call, exact, dy);
+  };
   expect_results(call, oracle, inputs, output, dtype, device, what);
 }
 

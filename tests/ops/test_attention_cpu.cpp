@@ -52,7 +52,7 @@ TEST(AttentionCpu, AFullyMaskedRowIsZeroWithGradientZero) {
     expect_agreement(call, composition, inputs, {1, 1, 140, 8}, dtype, cpu, "mask");
     Tensors rounded;
     for (const Tensor& input : inputs) rounded.push_back(cast_data(input, dtype));
-    const Tensors results = run(call, rounded, cast_data(test_values({1, 1, 140, 8}, 4), dtype));
+    const Tensors results = value_and_gradients(call, rounded, cast_data(test_values({1, 1, 140, 8}, 4), dtype));
     for (const Tensor& rows : {results[0], results[1]}) {  // y and dq
       const Tensor masked = cast_data(contiguous_data(slice(rows, 2, 135, 136)), DType::f64);
       EXPECT_EQ(masked.to_vector<double>(), std::vector<double>(8, 0.0));
@@ -70,7 +70,7 @@ TEST(AttentionCpu, TheSameBitsForAnyNumberOfThreads) {
       };
       const Tensors inputs{values({6, 2, 140, 32}, 1), values({6, 2, 49, 32}, 2), values({6, 2, 49, 32}, 3),
                            values({3, 2, 140, 49}, 4)};
-      return run(call_attention, inputs, values({6, 2, 140, 32}, 5));
+      return value_and_gradients(call_attention, inputs, values({6, 2, 140, 32}, 5));
     };
     const Tensors one = results(1);
     for (const int count : {2, 3}) {

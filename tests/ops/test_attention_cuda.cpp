@@ -62,15 +62,16 @@ TEST_F(AttentionCuda, WideHeads) {
 }
 
 TEST_F(AttentionCuda, NothingToAttendTo) {
-  const Tensors none = run(call_attention,
-                           {ones({1, 2, 3, 64}, DType::bf16, cuda()), ones({1, 2, 0, 64}, DType::bf16, cuda()),
-                            ones({1, 2, 0, 64}, DType::bf16, cuda())},
-                           ones({1, 2, 3, 64}, DType::bf16, cuda()));
+  const Tensors none =
+      value_and_gradients(call_attention,
+                          {ones({1, 2, 3, 64}, DType::bf16, cuda()), ones({1, 2, 0, 64}, DType::bf16, cuda()),
+                           ones({1, 2, 0, 64}, DType::bf16, cuda())},
+                          ones({1, 2, 3, 64}, DType::bf16, cuda()));
   EXPECT_EQ(sum(abs(cast(none[0], DType::f32))).item(), 0);
   EXPECT_EQ(sum(abs(cast(none[1], DType::f32))).item(), 0);
   for (const Shape& shape : {Shape{0, 2, 3, 32}, Shape{2, 2, 0, 32}}) {
     const Tensor x = zeros(shape, DType::f32, cuda());
-    EXPECT_EQ(run(call_attention, {x, x, x}, x)[1].shape(), shape);
+    EXPECT_EQ(value_and_gradients(call_attention, {x, x, x}, x)[1].shape(), shape);
   }
 }
 
@@ -119,7 +120,8 @@ TEST_F(AttentionCuda, MaskedKeysAndRows) {
   for (const DType dtype : dtypes) {
     expect_agreement(call, inputs, size.q(), dtype, cuda(), "mask");
     const auto there = [&](const Tensor& x) { return to_device(cast_data(x, dtype), cuda()); };
-    const Tensors actual = run(call, {there(inputs[0]), there(inputs[1]), there(inputs[2])}, there(ones(size.q())));
+    const Tensors actual =
+        value_and_gradients(call, {there(inputs[0]), there(inputs[1]), there(inputs[2])}, there(ones(size.q())));
     for (const Tensor& x : {actual[0], actual[1]}) {  // y and dq of the first query
       const Tensor row = to_device(cast(slice(x, 2, 0, 1), DType::f64), cpu);
       for (const double value : row.to_vector<double>()) EXPECT_EQ(value, 0.0);
@@ -133,7 +135,7 @@ TEST_F(AttentionCuda, LargeScoresDoNotOverflow) {
                          test_values({1, 1, 70, 32}, 3)};
     Tensors there;
     for (const Tensor& input : inputs) there.push_back(to_device(cast_data(input, dtype), cuda()));
-    const Tensors results = run(call_attention, there, there[0]);
+    const Tensors results = value_and_gradients(call_attention, there, there[0]);
     for (const Tensor& x : results) EXPECT_TRUE(std::isfinite(sum(abs(cast(x, DType::f64))).item())) << name_of(dtype);
   }
 }
@@ -199,8 +201,8 @@ TEST_F(AttentionCuda, TheSameBitsTwice) {
     };
     const Tensors inputs{there({3, 2, 70, 64}, 1), there({3, 2, 33, 64}, 2), there({3, 2, 33, 64}, 3),
                          there({2, 70, 33}, 4)};
-    const Tensors one = run(call_attention, inputs, there({3, 2, 70, 64}, 5));
-    const Tensors two = run(call_attention, inputs, there({3, 2, 70, 64}, 5));
+    const Tensors one = value_and_gradients(call_attention, inputs, there({3, 2, 70, 64}, 5));
+    const Tensors two = value_and_gradients(call_attention, inputs, there({3, 2, 70, 64}, 5));
     for (std::size_t i = 0; i < one.size(); ++i) {
       const Tensor a = to_device(contiguous_data(one[i]), cpu), b = to_device(contiguous_data(two[i]), cpu);
       EXPECT_EQ(std::memcmp(a.raw_data(), b.raw_data(), static_cast<std::size_t>(a.numel()) * size_of(dtype)), 0);

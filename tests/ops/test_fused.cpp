@@ -7,29 +7,15 @@
 #include "op_table/op_table.h"
 #include "ops/composed.h"
 #include "ops/norm/reference.h"
+#include "tests/support/compare.h"
 
 namespace vitrine {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-using Function = std::function<Tensor(const Tensors&)>;
-
-/// Value and gradients, for an output gradient of `dy`'s values.
-Tensors run(const Function& function, const Tensors& inputs) {
-  Tape tape;
-  Tensors leaves;
-  for (const Tensor& input : inputs) leaves.push_back(is_floating(input.dtype()) ? tape.watch(input) : input);
-  Tensors results{function(leaves)};
-  const Gradients grads = tape.backward(results[0], test_values(results[0].shape(), 77));
-  for (const Tensor& leaf : leaves) {
-    if (is_floating(leaf.dtype())) results.push_back(grads[leaf]);
-  }
-  return results;
-}
-
-void expect_equal(const Function& fused, const Function& composed, const Tensors& inputs) {
-  const Tensors a = run(fused, inputs), b = run(composed, inputs);
+void expect_equal(const Call& fused, const Call& composed, const Tensors& inputs) {
+  const Tensors a = value_and_gradients(fused, inputs), b = value_and_gradients(composed, inputs);
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < a.size(); ++i) {
     ASSERT_EQ(a[i].shape(), b[i].shape());

@@ -26,8 +26,6 @@ constexpr DType packed_dtypes[] = {DType::bf16, DType::f32};
 
 class LargeOnCuda : public CudaTest {
  protected:
-  using Call = std::function<Tensor(const Tensors&)>;
-
   /// The output and the gradients of the sum of its squares, on the CPU.
   static Tensors results(const Call& call, const Tensors& inputs, Device device) {
     Tape tape;

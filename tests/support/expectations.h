@@ -33,8 +33,8 @@ inline void expect_near(const Tensor& actual, const Values& expected, double bou
 /// something is NaN. Single entries may be zero in exact arithmetic, so they are not compared one by one.
 inline double relative_error(const Tensor& got, const Tensor& expected) {
   if (!got.defined() || !(got.shape() == expected.shape())) return INFINITY;
-  const Values a = cast_data(got, DType::f64).to_vector<double>(),
-               b = cast_data(expected, DType::f64).to_vector<double>();
+  const Values a = to_device(cast_data(got, DType::f64), cpu).to_vector<double>(),
+               b = to_device(cast_data(expected, DType::f64), cpu).to_vector<double>();
   double worst = 0, scale = 1e-300;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double error = std::abs(a[i] - b[i]);
