@@ -1,19 +1,24 @@
-// Names of blocks: blocks.3 (ViT), layers.1.blocks.0 (Swin), layer2.0 (ResNet), s2.b1 (RegNet).
+// Depths by counting blocks along the list of parameters.
 #include "models/parameter_depth.h"
 
-#include <algorithm>
+#include <fmt/format.h>
+
 #include <regex>
 
 namespace vitrine {
+namespace {
 
-bool is_head_parameter(const std::string& name) {
-  static const std::regex head(R"((head|head_dist|fc|fc_norm|pre_logits)\..*)");
-  return std::regex_match(name, head);
+/// Matches the parameters within a module: "head" those that begin with "head.".
+std::regex within(const char* module) { return std::regex(fmt::format(R"(({})\..*)", module)); }
+
+}  // namespace
+
+bool is_head_parameter(const std::string& name, const LayerNames& layers) {
+  return std::regex_match(name, within(layers.head));
 }
 
-std::vector<int> parameter_depths(const std::vector<std::string>& names) {
-  static const std::regex block(R"((blocks\.\d+|layers\.\d+\.blocks\.\d+|layer\d+\.\d+|s\d+\.b\d+)\..*)");
-  static const std::regex joint(R"(layers\.\d+\.downsample\..*)");  // Swin merges patches at the start of a stage
+std::vector<int> parameter_depths(const std::vector<std::string>& names, const LayerNames& layers) {
+  const std::regex block = within(layers.block), joint = within(layers.joint), head = within(layers.head);
   std::vector<int> depths;
   std::string current;
   int blocks = 0;
@@ -23,7 +28,7 @@ std::vector<int> parameter_depths(const std::vector<std::string>& names) {
     depths.push_back(std::regex_match(name, joint) ? blocks + 1 : blocks);
   }
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (is_head_parameter(names[i])) depths[i] = blocks + 1;
+    if (std::regex_match(names[i], head)) depths[i] = blocks + 1;
   }
   return depths;
 }

@@ -32,7 +32,7 @@ std::vector<ParameterGroup> split_by_rate(const Recipe& recipe, const Model& mod
                                           const std::vector<ParameterGroup>& groups) {
   std::vector<std::string> names;
   for (const NamedParameter& parameter : model.parameters()) names.push_back(parameter.name);
-  const std::vector<double> scales = learning_rate_scales(recipe, names);
+  const std::vector<double> scales = learning_rate_scales(recipe, names, model.info().layers);
   std::vector<ParameterGroup> parts;
   for (const ParameterGroup& group : groups) {
     std::map<double, ParameterGroup> by_scale;
@@ -156,12 +156,13 @@ LoaderOptions eval_loader_options(const Recipe& recipe) {
           .bad_samples_allowed = recipe.bad_samples};
 }
 
-std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names) {
-  const std::vector<int> depths = parameter_depths(names);
+std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names,
+                                         const LayerNames& layers) {
+  const std::vector<int> depths = parameter_depths(names, layers);
   const int deepest = depths.empty() ? 0 : *std::ranges::max_element(depths);
   std::vector<double> scales;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    const bool is_head = recipe.head_lr && is_head_parameter(names[i]);
+    const bool is_head = recipe.head_lr && is_head_parameter(names[i], layers);
     scales.push_back(is_head ? *recipe.head_lr / peak_learning_rate(recipe).value
                              : std::pow(recipe.layer_decay.value_or(1), deepest - depths[i]));
   }

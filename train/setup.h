@@ -38,7 +38,8 @@ LoaderOptions train_loader_options(const Recipe& recipe, std::int64_t classes, D
 LoaderOptions eval_loader_options(const Recipe& recipe);
 
 /// By how much a recipe makes the learning rate of each parameter differ: layer_decay^(blocks behind it), and head-lr for the head.
-std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names);
+std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names,
+                                         const LayerNames& layers);
 
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model);
 
