@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
   const Batch seen = *loader.next(), unseen = *loader.next();  // 900 digits and the other 897
 
   const Model teacher =
-      create_model("resnet20_cifar", {.num_classes = 10, .img_size = 8, .depths = Numbers({1, 1, 1}), .seed = 1});
+      create_model("resnet20_cifar", {.num_classes = 10, .img_size = 8, .depths = PerStage({1, 1, 1}), .seed = 1});
   train(teacher, seen, [&](const Tensor& images, const Tensor& labels) {
     return cross_entropy(teacher(images, {.training = true}), labels);
   });

@@ -1,188 +1,137 @@
-// The table of named models.
+// What follows from the list of families: the table of names, options put into configurations,
+// models behind one interface.
 #include "models/catalog.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 namespace vitrine {
 namespace {
 
-struct Size {
-  const char* name;
-  std::int64_t dim;
-  int depth, heads;
+// ---- Options: a configuration's list (Config::options) against ModelOptions' own ----
+
+/// member = option. An enumeration is read by the from_text that stands beside it.
+template <class Member, class Option>
+void assign(const std::string& model, const char* name, const Option& option, Member& member) {
+  if constexpr (std::is_enum_v<Member>) {
+    from_text(option, member);
+  } else if constexpr (!std::is_same_v<Option, PerStage>) {
+    member = option;
+  } else if constexpr (std::is_same_v<Member, std::vector<int>>) {
+    member = option.values;
+  } else {
+    VT_CHECK(option.values.size() == 1, "create_model: {} takes one value of {}, not {}", model, name,
+             option.values.size());
+    member = option.values[0];
+  }
+}
+
+/// Refuses what the configuration does not list.
+void check_listed(const std::string& model, const std::vector<std::string>& listed, ModelOptions options) {
+  if (options.drop_path_rate == 0.0) options.drop_path_rate.reset();  // which every model can do
+  ModelOptions::options(options, [&](const char* name, const auto& option) {
+    VT_CHECK(!option || std::ranges::count(listed, name), "create_model: {} has no option {}, expected one of {}",
+             model, name, fmt::join(listed, ", "));
+  });
+}
+
+template <class Config>
+Config with_options(const std::string& model, Config config, const ModelOptions& options) {
+  std::vector<std::string> listed;
+  Config::options(config, [&](auto option, auto&, const char*) { listed.emplace_back(option_name(option)); });
+  check_listed(model, listed, options);
+  Config::options(config, [&](auto option, auto& member, const char*) {
+    if (options.*option) assign(model, option_name(option), *(options.*option), member);
+  });
+  return config;
+}
+
+// ---- A model of a family behind the interface of all ----
+
+template <class M>
+constexpr bool has_two_heads = requires(const M& model, const Tensor& images) {
+  model.both_heads(images);
 };
 
-constexpr Size tiny{"tiny", 192, 12, 3}, small{"small", 384, 12, 6}, base{"base", 768, 12, 12},
-    large{"large", 1024, 24, 16}, huge{"huge", 1280, 32, 16};
-
-ViTConfig vit_config(const Size& size, std::int64_t patch, std::int64_t image) {
-  return {.image = image,
-          .patch = patch,
-          .classes = image == 32 ? 10 : 1000,
-          .dim = size.dim,
-          .depth = size.depth,
-          .heads = size.heads};
-}
-
-/// DeiT and Swin were trained with the mean and deviation of ImageNet.
-PretrainedConfig imagenet(std::int64_t image) {
-  return {.input_size = {3, image, image},
-          .crop_pct = image == 224 ? 0.9 : 1.0,
-          .mean = {0.485, 0.456, 0.406},
-          .std = {0.229, 0.224, 0.225}};
-}
-
-/// vit_<size>_patch<P>_<image>.
-void add_vits(Catalog& entries) {
-  const auto add = [&](const Size& size, std::int64_t patch, std::int64_t image) {
-    entries[fmt::format("vit_{}_patch{}_{}", size.name, patch, image)] = {
-        vit_config(size, patch, image), {.input_size = {3, image, image}, .crop_pct = image == 224 ? 0.9 : 1.0}};
-  };
-  for (const std::int64_t image : {224, 384}) {
-    add(tiny, 16, image);
-    for (const Size& size : {small, base, large}) {
-      for (const std::int64_t patch : {16, 32}) add(size, patch, image);
+template <ModelFamily F>
+class Wrapped final : public Model::Interface {
+ public:
+  explicit Wrapped(typename F::Model model) : model_(std::move(model)) {}
+  Tensor forward(const Tensor& images, const Pass& pass) const override { return model_(images, pass); }
+  std::vector<Tensor> forward_heads(const Tensor& images, const Pass& pass) const override {
+    if constexpr (has_two_heads<typename F::Model>) {
+      const auto logits = model_.both_heads(images, pass);
+      return {logits.classes, logits.distillation};
+    } else {
+      return {model_(images, pass)};
     }
   }
-  add(small, 8, 224);
-  add(base, 8, 224);
-  add(large, 14, 224);
-  add(huge, 14, 224);
-  for (const Size& size : {tiny, small, base}) {
-    for (const std::int64_t patch : {2, 4}) add(size, patch, 32);
+  std::vector<NamedParameter> parameters() override { return vitrine::parameters(model_); }
+  StateDict state_dict() const override { return vitrine::state_dict(model_); }
+  std::unique_ptr<Interface> deep_copy() const override {
+    return std::make_unique<Wrapped>(vitrine::deep_copy(model_));
   }
-}
+  ModelSummary summary() const override { return {F::name, F::summarize(model_)}; }
+  void move_to(Device device) override { vitrine::move_to(model_, device); }
+  void cast_to(DType dtype) override { vitrine::cast_to(model_, dtype); }
 
-/// deit_<size>_patch16_<image> and deit_<size>_distilled_patch16_<image>.
-void add_deits(Catalog& entries) {
-  const auto add = [&](const Size& size, std::int64_t patch, std::int64_t image) {
-    ViTConfig config = vit_config(size, patch, image);
-    config.drop_path_rate = 0.1;
-    PretrainedConfig pretrained = imagenet(image);
-    entries[fmt::format("deit_{}_patch{}_{}", size.name, patch, image)] = {config, pretrained};
-    pretrained.classifier = {"head", "head_dist"};
-    entries[fmt::format("deit_{}_distilled_patch{}_{}", size.name, patch, image)] = {DistilledConfig{config},
-                                                                                     pretrained};
-  };
-  for (const Size& size : {tiny, small, base}) add(size, 16, 224);
-  add(base, 16, 384);
-  for (const Size& size : {tiny, small}) add(size, 4, 32);
-}
+ private:
+  typename F::Model model_;
+};
 
-/// swin_<size>_patch<P>_window<W>_<image>.
-void add_swins(Catalog& entries) {
-  const auto add = [&](const char* name, SwinConfig config) {
-    PretrainedConfig pretrained = imagenet(config.image);
-    pretrained.classifier = {"head.fc"};
-    entries[fmt::format("swin_{}_patch{}_window{}_{}", name, config.patch, config.window, config.image)] = {config,
-                                                                                                            pretrained};
-  };
-  const SwinConfig swin_tiny{.drop_path_rate = 0.2};
-  const SwinConfig swin_small{.depths = {2, 2, 18, 2}, .drop_path_rate = 0.3};
-  const SwinConfig swin_base{.dim = 128, .depths = {2, 2, 18, 2}, .heads = {4, 8, 16, 32}, .drop_path_rate = 0.5};
-  const SwinConfig swin_large{.dim = 192, .depths = {2, 2, 18, 2}, .heads = {6, 12, 24, 48}, .drop_path_rate = 0.2};
-  add("tiny", swin_tiny);
-  add("small", swin_small);
-  add("base", swin_base);
-  add("large", swin_large);
-  for (SwinConfig config : {swin_base, swin_large}) {
-    config.image = 384;
-    config.window = 12;
-    add(config.dim == 128 ? "base" : "large", config);
-  }
-  SwinConfig cifar = swin_tiny;
-  cifar.image = 32;
-  cifar.patch = 2;
-  cifar.window = 4;
-  cifar.classes = 10;
-  add("tiny", cifar);
-}
-
-/// resnet18, resnet34, resnet50; and for small images resnet<N>_cifar: the paper's own (N = 20, 56: 16 channels, three stages,
-/// with 1 x 1 convolutions as shortcuts) and the wide form that later work uses (N = 18).
-void add_resnets(Catalog& entries) {
-  const auto add = [&](const char* name, ResNetConfig config) {
-    PretrainedConfig pretrained = imagenet(config.image);
-    if (config.image == 224) pretrained.crop_pct = 0.95;
-    pretrained.first_conv = "conv1";
-    pretrained.classifier = {"fc"};
-    entries[name] = {config, pretrained};
-  };
-  add("resnet18", {});
-  add("resnet34", {.depths = {3, 4, 6, 3}});
-  add("resnet50", {.depths = {3, 4, 6, 3}, .bottleneck = true});
-  const ResNetConfig cifar{.image = 32, .classes = 10, .small_images = true};
-  const auto add_cifar = [&](const char* name, std::vector<int> depths, std::int64_t width) {
-    ResNetConfig config = cifar;
-    config.depths = std::move(depths);
-    config.width = width;
-    add(name, config);
-  };
-  add_cifar("resnet20_cifar", {3, 3, 3}, 16);
-  add_cifar("resnet56_cifar", {9, 9, 9}, 16);
-  add_cifar("resnet18_cifar", {2, 2, 2, 2}, 64);
-}
-
-/// regnety_<N> has about N * 10^8 multiply-adds. The five numbers are those of the paper's appendix, the crops timm's.
-void add_regnets(Catalog& entries) {
-  const auto add = [&](const char* name, const RegNetConfig& config, double crop_pct) {
-    PretrainedConfig pretrained = imagenet(config.image);
-    pretrained.crop_pct = crop_pct;
-    pretrained.first_conv = "stem.conv";
-    pretrained.classifier = {"head.fc"};
-    entries[name] = {config, pretrained};
-  };
-  const auto config = [](std::int64_t first_width, double slope, double multiplier, std::int64_t group_width,
-                         int depth) {
-    return RegNetConfig{.depth = depth,
-                        .first_width = first_width,
-                        .slope = slope,
-                        .multiplier = multiplier,
-                        .group_width = group_width};
-  };
-  add("regnety_002", config(24, 36.44, 2.49, 8, 13), 0.875);
-  add("regnety_004", config(48, 27.89, 2.09, 8, 16), 0.965);
-  add("regnety_006", config(48, 32.54, 2.32, 16, 15), 0.875);
-  add("regnety_008", config(56, 38.84, 2.4, 16, 14), 0.875);
-  add("regnety_016", config(48, 20.71, 2.65, 24, 27), 0.965);
-  add("regnety_032", config(80, 42.63, 2.66, 24, 21), 0.95);
-  add("regnety_040", config(96, 31.41, 2.24, 64, 22), 0.95);
-  add("regnety_064", config(112, 33.22, 2.27, 72, 25), 0.95);
-  add("regnety_080", config(192, 76.82, 2.19, 56, 17), 0.95);
-  add("regnety_120", config(168, 73.36, 2.37, 112, 19), 0.95);
-  add("regnety_160", config(200, 106.23, 2.48, 112, 18), 0.95);
-}
-
-/// vit_<size>_r<N>_s<P>_<image>: N layers in the ResNet in front, one token for P x P pixels. vit_tiny_r_s16_p8_<image> has
-/// the stem alone in front, and patches of 8 x 8 places behind it.
-void add_hybrids(Catalog& entries) {
-  const auto add = [&](const Size& size, const char* form, std::int64_t patch, const std::vector<int>& depths) {
-    for (const std::int64_t image : {224, 384}) {
-      entries[fmt::format("vit_{}_{}_{}", size.name, form, image)] = {
-          HybridConfig{.vit = vit_config(size, patch, image), .depths = depths},
-          {.input_size = {3, image, image},
-           .crop_pct = image == 224 ? 0.9 : 1.0,
-           .first_conv = depths.empty() ? "patch_embed.backbone.conv" : "patch_embed.backbone.stem.conv"}};
-    }
-  };
-  add(tiny, "r_s16_p8", 32, {});
-  add(small, "r26_s32", 32, {2, 2, 2, 2});
-  add(base, "r50_s16", 16, {3, 4, 9});
-  add(large, "r50_s32", 32, {3, 4, 6, 3});
+template <ModelFamily F>
+Model build(const std::string& name, const typename F::Config& config, PretrainedConfig pretrained,
+            const ModelOptions& options, const Initializer& init) {
+  const auto& c = image_config(config);
+  pretrained.input_size = {c.channels, c.image, c.image};
+  return {std::make_unique<Wrapped<F>>(F::Model::make(config, init)),
+          {.name = name,
+           .family = F::name,
+           .classes = c.classes,
+           .pretrained = std::move(pretrained),
+           .options = options,
+           .no_decay = F::no_decay(),
+           .layers = F::layers,
+           .has_distillation_token = has_two_heads<typename F::Model>,
+           .takes_any_size = F::takes_any_size}};
 }
 
 }  // namespace
 
+// ---- By name ----
+
 const Catalog& catalog() {
   static const Catalog entries = [] {
     Catalog all;
-    add_vits(all);
-    add_deits(all);
-    add_swins(all);
-    add_resnets(all);
-    add_regnets(all);
-    add_hybrids(all);
+    Families::for_each([&]<ModelFamily F>() {
+      for (auto& [name, config, pretrained] : F::catalog()) {
+        VT_CHECK(all.emplace(name, CatalogEntry{config, pretrained}).second, "catalog: two models are called {}", name);
+      }
+    });
     return all;
   }();
   return entries;
+}
+
+ModelConfig config_of(const Model& model) {
+  const auto found = catalog().find(model.name());
+  VT_CHECK(found != catalog().end(), "config_of: {} is not one of the {} models that have a name", model.name(),
+           catalog().size());
+  return std::visit(
+      [&](const auto& config) { return ModelConfig(with_options(model.name(), config, model.info().options)); },
+      found->second.config);
+}
+
+Model build_model(const std::string& name, const CatalogEntry& entry, const ModelOptions& options,
+                  const Initializer& init) {
+  std::optional<Model> model;
+  Families::for_each([&]<ModelFamily F>() {
+    if (const auto* config = std::get_if<typename F::Config>(&entry.config)) {
+      model = build<F>(name, with_options(name, *config, options), entry.pretrained, options, init);
+    }
+  });
+  return std::move(*model);
 }
 
 }  // namespace vitrine

@@ -1,25 +1,16 @@
-// The named models: a configuration for each name, and how a model is made from it. Private to models/ and train/.
+// The named models of all families: a configuration for each name, and how a model is made from it.
+// Private to the library.
 #pragma once
 
 #include <map>
 #include <string>
-#include <variant>
 
-#include "models/hybrid.h"
-#include "models/registry.h"
-#include "models/regnet.h"
-#include "models/resnet.h"
-#include "models/swin.h"
-#include "models/vit.h"
+#include "models/families.h"
+#include "models/family/model.h"
 
 namespace vitrine {
 
-/// A ViT with a distillation token.
-struct DistilledConfig {
-  ViTConfig vit;
-};
-
-using ModelConfig = std::variant<ViTConfig, DistilledConfig, HybridConfig, SwinConfig, ResNetConfig, RegNetConfig>;
+using ModelConfig = Families::Config;
 
 struct CatalogEntry {
   ModelConfig config;
@@ -34,7 +25,8 @@ const Catalog& catalog();
 /// What the model was made from: its entry with its options applied.
 ModelConfig config_of(const Model& model);
 
-/// The entry's model with `options` applied and weights from `init`. Throws Error for options that it cannot have.
+/// The entry's model with `options` applied and weights from `init`. Throws Error for options that
+/// it cannot have.
 Model build_model(const std::string& name, const CatalogEntry& entry, const ModelOptions& options,
                   const Initializer& init);
 

@@ -1,47 +1,54 @@
-// The distilled DeiT of Touvron et al. 2021, "Training data-efficient image transformers & distillation through attention":
-// a ViT with a second token, whose head learns from a teacher. (The plain DeiT is a ViT trained by another recipe.)
+// The distilled DeiT of Touvron et al. 2021, "Training data-efficient image transformers &
+// distillation through attention": a ViT with a second token, whose head learns from a teacher.
+// (The plain DeiT is a ViT trained by another recipe.)
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "models/vit.h"
 
 namespace vitrine {
 
-/// Which head answers at inference: the mean of both heads' logits, as the released code has it, or one alone (table 3).
+/// Which head gives the logits at inference: the mean of both, as the released code has it, or one
+/// alone (table 3).
 enum class DistilledHead { both, classes, distillation };
 
-struct DistilledVisionTransformer {
-  Parameter cls_token;   // (1, 1, D)
-  Parameter dist_token;  // (1, 1, D)
-  Parameter pos_embed;   // (1, N + 2, D)
-  PatchEmbed patch_embed;
-  std::vector<TransformerBlock> blocks;
-  LayerNorm norm;
-  std::optional<Linear> head;       // on the class token
-  std::optional<Linear> head_dist;  // on the distillation token
-  Dropout pos_drop;
-  ViTConfig config;
-  DistilledHead answers = DistilledHead::both;
+/// From "both", "class" or "distillation".
+void from_text(const std::string& text, DistilledHead& head);
 
+struct DistilledConfig {
+  ViTConfig vit;  // with a class token, pool "token" and no representation layer
+  DistilledHead inference_head = DistilledHead::both;
+
+  static void options(auto& self, auto&& option) {
+    ViTConfig::options(self.vit, option);
+    option(&ModelOptions::distilled_head, self.inference_head,
+           "both, class or distillation: whose logits inference takes");
+  }
+};
+
+struct DistilledVisionTransformer {
+  VisionTransformer vit;            // with position embeddings for N + 2 tokens
+  Parameter dist_token;             // (1, 1, D)
+  std::optional<Linear> head_dist;  // on the distillation token
+  DistilledHead inference_head = DistilledHead::both;
+
+  /// The ViT's fields under no name of its own, and each of ours behind its counterpart, as in
+  /// timm.
   static void fields(auto& self, auto&& field) {
-    field("cls_token", self.cls_token);
-    field("dist_token", self.dist_token);
-    field("pos_embed", self.pos_embed);
-    field("patch_embed", self.patch_embed);
-    field("blocks", self.blocks);
-    field("norm", self.norm);
-    field("head", self.head);
-    field("head_dist", self.head_dist);
-    field("pos_drop", self.pos_drop);
-    field("config", self.config);
-    field("answers", self.answers);
+    VisionTransformer::fields(self.vit, [&](std::string_view name, auto& member) {
+      field(name, member);
+      if (name == "cls_token") field("dist_token", self.dist_token);
+      if (name == "head") field("head_dist", self.head_dist);
+    });
+    field("inference_head", self.inference_head);
   }
 
-  /// Weights as timm draws them. `config` must have a class token and pool "token".
-  static DistilledVisionTransformer make(const ViTConfig& config, Initializer init,
-                                         DistilledHead answers = DistilledHead::both);
+  /// Weights as timm draws them.
+  static DistilledVisionTransformer make(const DistilledConfig& config, Initializer init);
 
   struct Logits {
     Tensor classes, distillation;  // (B, classes) each
@@ -51,7 +58,16 @@ struct DistilledVisionTransformer {
   Tensor forward_features(const Tensor& images, const Pass& pass = {}) const;  // -> tokens (B, N + 2, D)
 };
 
-/// Parameters that timm exempts from weight decay, besides those of one dim. (The paper's runs decayed dist_token.)
-const std::vector<std::string>& deit_no_decay();
+/// What the registry knows of the family; see models/family/family.h.
+struct DistilledFamily {
+  using Config = DistilledConfig;
+  using Model = DistilledVisionTransformer;
+  static constexpr const char* name = "distilled deit";
+  static constexpr bool takes_any_size = false;
+  static constexpr LayerNames layers{.block = ViTFamily::layers.block, .head = "head|head_dist"};
+  static std::vector<std::string> no_decay();
+  static std::vector<LayerSummary> summarize(const DistilledVisionTransformer& model);
+  static std::vector<CatalogRow<DistilledConfig>> catalog();
+};
 
 }  // namespace vitrine

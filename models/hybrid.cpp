@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "models/family/check_images.h"
+#include "models/family/summary_rows.h"
+
 namespace vitrine {
 namespace {
 
@@ -100,15 +103,76 @@ HybridVisionTransformer HybridVisionTransformer::make(const HybridConfig& config
 }
 
 Tensor HybridVisionTransformer::forward_features(const Tensor& images, const Pass& pass) const {
-  VT_CHECK(images.dim() == 4 && images.size(1) == config.channels && images.size(2) == config.image &&
-               images.size(3) == config.image,
-           "hybrid: images have shape {}, expected (B, {}, {}, {})", to_string(images.shape()), config.channels,
-           config.image, config.image);
+  check_images("hybrid", images, config.channels, config.image);
   return vit.forward_features(backbone(images), pass);
 }
 
 Tensor HybridVisionTransformer::operator()(const Tensor& images, const Pass& pass) const {
   return vit.forward_head(forward_features(images, pass));
+}
+
+// ---- What the registry asks ----
+
+namespace {
+
+/// A convolution with standardised filters and its norm; returns the side of the map behind them.
+std::int64_t add_rows(std::vector<LayerSummary>& rows, const std::string& conv_name, const StdConv2d& conv,
+                      const std::string& norm_name, const GroupNorm& norm, std::int64_t side) {
+  side = (side + conv.stride - 1) / conv.stride;
+  rows.push_back({conv_name,
+                  {conv.weight.shape()[0], side, side},
+                  parameter_count(conv),
+                  side * side * parameters_of(conv.weight)});
+  rows.push_back(norm_row(norm_name, norm, side));
+  return side;
+}
+
+std::int64_t add_block(std::vector<LayerSummary>& rows, const std::string& name, const HybridBlock& block,
+                       std::int64_t side) {
+  if (const auto& shortcut = block.downsample) {
+    add_rows(rows, name + ".downsample.conv", shortcut->conv, name + ".downsample.norm", shortcut->norm, side);
+  }
+  side = add_rows(rows, name + ".conv1", block.conv1, name + ".norm1", block.norm1, side);
+  side = add_rows(rows, name + ".conv2", block.conv2, name + ".norm2", block.norm2, side);
+  return add_rows(rows, name + ".conv3", block.conv3, name + ".norm3", block.norm3, side);
+}
+
+}  // namespace
+
+std::vector<LayerSummary> HybridFamily::summarize(const HybridVisionTransformer& model) {
+  std::vector<LayerSummary> rows;
+  const HybridBackbone& backbone = model.backbone;
+  const std::string name = "patch_embed.backbone.", stem = name + (backbone.stages.empty() ? "" : "stem.");
+  std::int64_t side = add_rows(rows, stem + "conv", backbone.conv, stem + "norm", backbone.norm, model.config.image);
+  side = (side + 1) / 2;  // the maximum
+  for (std::size_t s = 0; s < backbone.stages.size(); ++s) {
+    for (std::size_t i = 0; i < backbone.stages[s].blocks.size(); ++i) {
+      side = add_block(rows, fmt::format("{}stages.{}.blocks.{}", name, s, i), backbone.stages[s].blocks[i], side);
+    }
+  }
+  const std::vector<LayerSummary> vit = ViTFamily::summarize(model.vit);
+  rows.insert(rows.end(), vit.begin(), vit.end());
+  return rows;
+}
+
+/// vit_<size>_r<N>_s<P>_<image>: N layers in the ResNet in front, one token for P x P pixels.
+/// vit_tiny_r_s16_p8_<image> has the stem alone in front, and patches of 8 x 8 positions behind it.
+std::vector<CatalogRow<HybridConfig>> HybridFamily::catalog() {
+  std::vector<CatalogRow<HybridConfig>> rows;
+  const auto add = [&](const char* size, const char* form, std::int64_t patch, const std::vector<int>& depths) {
+    for (const std::int64_t image : {224, 384}) {
+      rows.push_back({fmt::format("vit_{}_{}_{}", size, form, image),
+                      {.vit = vit_config(size, patch, image), .depths = depths},
+                      {.input_size = {3, image, image},
+                       .crop_pct = image == 224 ? 0.9 : 1.0,
+                       .first_conv = depths.empty() ? "patch_embed.backbone.conv" : "patch_embed.backbone.stem.conv"}});
+    }
+  };
+  add("tiny", "r_s16_p8", 32, {});
+  add("small", "r26_s32", 32, {2, 2, 2, 2});
+  add("base", "r50_s16", 16, {3, 4, 9});
+  add("large", "r50_s32", 32, {3, 4, 6, 3});
+  return rows;
 }
 
 }  // namespace vitrine

@@ -15,14 +15,16 @@ namespace vitrine {
 /// Sizes and rates. The default is R50+ViT-B/16 at 224 pixels.
 struct HybridConfig {
   /// The ViT as seen from the images: `patch` is in their pixels, a multiple of the backbone's stride. (timm's
-  /// patch_size is in places of the backbone's map.)
+  /// patch_size is in positions of the backbone's map.)
   ViTConfig vit{.dim = 768, .depth = 12, .heads = 12};
   std::vector<int> depths{3, 4, 9};  // blocks of each stage of the backbone; none: the stem is all there is
   std::int64_t width = 64;           // channels of the stem, and within the blocks of the first stage
   std::int64_t groups = 32;          // of the norms
 
-  std::int64_t stride() const;    // pixels per place of the backbone's map: 4, doubled by all stages but the first
+  std::int64_t stride() const;    // pixels per position of the backbone's map: 4, doubled by all stages but the first
   std::int64_t features() const;  // channels of the backbone's map
+
+  static void options(auto& self, auto&& option) { ViTConfig::encoder_options(self.vit, option); }
 };
 
 /// What replaces the identity beside a block that changes the shape.
@@ -88,7 +90,7 @@ struct HybridBackbone {
 struct HybridVisionTransformer {
   HybridBackbone backbone;
   VisionTransformer vit;
-  ViTConfig config;  // of the whole; vit.config is in places of the map
+  ViTConfig config;  // of the whole; vit.config is in positions of the map
 
   static void fields(auto& self, auto&& field) {
     field("patch_embed.backbone", self.backbone);
@@ -103,6 +105,18 @@ struct HybridVisionTransformer {
 
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, C, H, W) -> logits (B, classes)
   Tensor forward_features(const Tensor& images, const Pass& pass = {}) const;  // -> tokens (B, tokens, D)
+};
+
+/// What the registry knows of the family; see models/family/family.h.
+struct HybridFamily {
+  using Config = HybridConfig;
+  using Model = HybridVisionTransformer;
+  static constexpr const char* name = "hybrid";
+  static constexpr bool takes_any_size = false;
+  static constexpr LayerNames layers = ViTFamily::layers;  // the backbone counts as patch embedding
+  static std::vector<std::string> no_decay() { return ViTFamily::no_decay(); }
+  static std::vector<LayerSummary> summarize(const HybridVisionTransformer& model);
+  static std::vector<CatalogRow<HybridConfig>> catalog();
 };
 
 }  // namespace vitrine

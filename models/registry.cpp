@@ -1,8 +1,9 @@
 // Finding a model by its name.
 #include "models/registry.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <set>
 
 #include "models/catalog.h"
 
@@ -49,31 +50,6 @@ bool matches(std::string_view glob, std::string_view text) {
 
 }  // namespace
 
-std::int64_t Model::parameter_count() const {
-  std::int64_t count = 0;
-  for (const auto& [name, parameter] : parameters()) count += element_count(parameter->shape());
-  return count;
-}
-
-LoadReport Model::load_state_dict(const StateDict& state, bool strict) {
-  return load_tensors(state_dict(), state, strict);
-}
-
-void Model::copy_buffers_from(const Model& other) {
-  std::set<std::string> names;
-  for (const NamedParameter& parameter : parameters()) names.insert(parameter.name);
-  StateDict buffers = state_dict();
-  std::erase_if(buffers, [&](const auto& entry) { return names.contains(entry.first); });
-  const LoadReport report = load_tensors(buffers, other.state_dict(), false);
-  VT_CHECK(report.missing.empty() && report.mismatched.empty(), "copy_buffers_from: {}", to_string(report));
-}
-
-ModelSummary Model::summary() const {
-  ModelSummary summary = interface_->summary();
-  summary.name = info_.name;
-  return summary;
-}
-
 Model create_model(std::string_view name, const ModelOptions& options) {
   return build(name, options, Initializer(options.seed, options.dtype));
 }
@@ -88,6 +64,30 @@ std::vector<std::string> list_models(std::string_view glob) {
 
 ModelSummary summarize_model(std::string_view name, const ModelOptions& options) {
   return build(name, options, Initializer::shapes_only()).summary();
+}
+
+std::vector<std::string> explain_options() {
+  struct Meaning {
+    std::string text;
+    std::vector<std::string> families;
+  };
+  std::vector<std::string> lines;
+  static const ModelOptions any;
+  ModelOptions::architecture(any, [&](const char* name, const auto&) {
+    std::vector<Meaning> meanings;
+    Families::for_each([&]<ModelFamily F>() {
+      typename F::Config config;
+      F::Config::options(config, [&](auto option, auto&, const char* text) {
+        if (std::string_view(option_name(option)) != name) return;
+        const auto same = std::ranges::find(meanings, text, &Meaning::text);
+        (same == meanings.end() ? meanings.emplace_back(Meaning{text, {}}) : *same).families.emplace_back(F::name);
+      });
+    });
+    for (const auto& [text, families] : meanings) {
+      lines.push_back(fmt::format("{} ({}): {}", name, fmt::join(families, ", "), text));
+    }
+  });
+  return lines;
 }
 
 }  // namespace vitrine

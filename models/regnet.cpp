@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/family/check_images.h"
+#include "models/family/summary_rows.h"
+
 namespace vitrine {
 namespace {
 
@@ -117,8 +120,7 @@ RegNet RegNet::make(const RegNetConfig& config, Initializer init) {
 }
 
 Tensor RegNet::forward_features(const Tensor& images, const Pass& pass) const {
-  VT_CHECK(images.dim() == 4 && images.size(1) == config.channels,
-           "regnet: images have shape {}, expected (B, {}, H, W)", to_string(images.shape()), config.channels);
+  check_images("regnet", images, config.channels);
   Tensor x = relu(stem(images, pass));
   for (const std::vector<RegNetBlock>& blocks : stages) {
     for (const RegNetBlock& block : blocks) x = block(x, pass);
@@ -133,6 +135,80 @@ Tensor RegNet::forward_head(const Tensor& x, const Pass& pass) const {
 
 Tensor RegNet::operator()(const Tensor& images, const Pass& pass) const {
   return forward_head(forward_features(images, pass), pass);
+}
+
+// ---- What the registry asks ----
+
+namespace {
+
+/// A convolution and its norm; returns the side of the map behind them.
+std::int64_t add_rows(std::vector<LayerSummary>& rows, const std::string& name, const ConvNorm& layer,
+                      std::int64_t side) {
+  side = side_after(side, layer.conv.weight.shape()[2], layer.conv.stride, layer.conv.padding);
+  rows.push_back(conv_row(name + ".conv", layer.conv, side));
+  rows.push_back(norm_row(name + ".bn", layer.bn, side));
+  return side;
+}
+
+std::int64_t add_block(std::vector<LayerSummary>& rows, const std::string& name, const RegNetBlock& block,
+                       std::int64_t side) {
+  const std::int64_t before = side;
+  side = add_rows(rows, name + ".conv1", block.conv1, side);
+  side = add_rows(rows, name + ".conv2", block.conv2, side);
+  if (block.se) {
+    rows.push_back(conv_row(name + ".se.fc1", block.se->fc1, 1));
+    rows.push_back(conv_row(name + ".se.fc2", block.se->fc2, 1));
+  }
+  side = add_rows(rows, name + ".conv3", block.conv3, side);
+  if (block.downsample) add_rows(rows, name + ".downsample", *block.downsample, before);
+  return side;
+}
+
+}  // namespace
+
+std::vector<LayerSummary> RegNetFamily::summarize(const RegNet& model) {
+  std::vector<LayerSummary> rows;
+  std::int64_t side = add_rows(rows, "stem", model.stem, model.config.image);
+  for (std::size_t s = 0; s < model.stages.size(); ++s) {
+    for (std::size_t b = 0; b < model.stages[s].size(); ++b) {
+      side = add_block(rows, fmt::format("s{}.b{}", s + 1, b + 1), model.stages[s][b], side);
+    }
+  }
+  if (model.fc) rows.push_back(linear_row("head.fc", *model.fc, {}));
+  return rows;
+}
+
+/// regnety_<N> has about N * 10^8 multiply-adds. The five arguments of `config` are the paper's
+/// (appendix), the crops timm's.
+std::vector<CatalogRow<RegNetConfig>> RegNetFamily::catalog() {
+  std::vector<CatalogRow<RegNetConfig>> rows;
+  const auto add = [&](const char* name, const RegNetConfig& config, double crop_pct) {
+    PretrainedConfig pretrained = imagenet_config(config.image);
+    pretrained.crop_pct = crop_pct;
+    pretrained.first_conv = "stem.conv";
+    pretrained.classifier = {"head.fc"};
+    rows.push_back({name, config, pretrained});
+  };
+  const auto config = [](std::int64_t first_width, double slope, double multiplier, std::int64_t group_width,
+                         int depth) {
+    return RegNetConfig{.depth = depth,
+                        .first_width = first_width,
+                        .slope = slope,
+                        .multiplier = multiplier,
+                        .group_width = group_width};
+  };
+  add("regnety_002", config(24, 36.44, 2.49, 8, 13), 0.875);
+  add("regnety_004", config(48, 27.89, 2.09, 8, 16), 0.965);
+  add("regnety_006", config(48, 32.54, 2.32, 16, 15), 0.875);
+  add("regnety_008", config(56, 38.84, 2.4, 16, 14), 0.875);
+  add("regnety_016", config(48, 20.71, 2.65, 24, 27), 0.965);
+  add("regnety_032", config(80, 42.63, 2.66, 24, 21), 0.95);
+  add("regnety_040", config(96, 31.41, 2.24, 64, 22), 0.95);
+  add("regnety_064", config(112, 33.22, 2.27, 72, 25), 0.95);
+  add("regnety_080", config(192, 76.82, 2.19, 56, 17), 0.95);
+  add("regnety_120", config(168, 73.36, 2.37, 112, 19), 0.95);
+  add("regnety_160", config(200, 106.23, 2.48, 112, 18), 0.95);
+  return rows;
 }
 
 }  // namespace vitrine

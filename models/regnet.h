@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "models/family/family.h"
 #include "nn/image_layers.h"
 
 namespace vitrine {
@@ -25,6 +26,8 @@ struct RegNetConfig {
   double squeeze_ratio = 0.25;     // channels between the layers of squeeze-and-excitation / channels into the block
   std::int64_t stem_width = 32;
   double drop_rate = 0;  // before the head
+
+  static void options(auto& self, auto&& option) { classifier_options(self, option); }
 };
 
 /// The blocks of one stage: equally many channels everywhere.
@@ -116,6 +119,18 @@ struct RegNet {
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, 3, H, W) -> logits (B, classes)
   Tensor forward_features(const Tensor& images, const Pass& pass = {}) const;  // -> (B, C, H/32, W/32)
   Tensor forward_head(const Tensor& x, const Pass& pass = {}) const;           // -> logits (B, classes)
+};
+
+/// What the registry knows of the family; see models/family/family.h.
+struct RegNetFamily {
+  using Config = RegNetConfig;
+  using Model = RegNet;
+  static constexpr const char* name = "regnet";
+  static constexpr bool takes_any_size = true;
+  static constexpr LayerNames layers{.block = R"(s\d+\.b\d+)", .head = "head"};
+  static std::vector<std::string> no_decay() { return {}; }
+  static std::vector<LayerSummary> summarize(const RegNet& model);  // for images of config.image pixels
+  static std::vector<CatalogRow<RegNetConfig>> catalog();
 };
 
 }  // namespace vitrine

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "models/family/check_images.h"
+#include "models/family/summary_rows.h"
+
 namespace vitrine {
 namespace {
 
@@ -78,8 +81,7 @@ ResNet ResNet::make(const ResNetConfig& config, Initializer init) {
 }
 
 Tensor ResNet::forward_features(const Tensor& images, const Pass& pass) const {
-  VT_CHECK(images.dim() == 4 && images.size(1) == config.channels,
-           "resnet: images have shape {}, expected (B, {}, H, W)", to_string(images.shape()), config.channels);
+  check_images("resnet", images, config.channels);
   Tensor x = relu(bn1(conv1(images), pass));
   if (!config.small_images) x = max_pool2d(x, 3, 2, 1);
   for (const std::vector<ResNetBlock>& blocks : stages) {
@@ -95,6 +97,70 @@ Tensor ResNet::forward_head(const Tensor& x, const Pass& pass) const {
 
 Tensor ResNet::operator()(const Tensor& images, const Pass& pass) const {
   return forward_head(forward_features(images, pass), pass);
+}
+
+// ---- What the registry asks ----
+
+namespace {
+
+/// Appends a block's rows; returns the side of the map behind it.
+std::int64_t add_block(std::vector<LayerSummary>& rows, const std::string& name, const ResNetBlock& block,
+                       std::int64_t side) {
+  const auto add = [&](const char* number, const Conv2d& conv, const BatchNorm2d& norm) {
+    side = side_after(side, conv.weight.shape()[2], conv.stride, conv.padding);
+    rows.push_back(conv_row(name + ".conv" + number, conv, side));
+    rows.push_back(norm_row(name + ".bn" + number, norm, side));
+  };
+  add("1", block.conv1, block.bn1);
+  add("2", block.conv2, block.bn2);
+  if (block.conv3) add("3", *block.conv3, *block.bn3);
+  if (block.downsample) {
+    rows.push_back(conv_row(name + ".downsample.0", block.downsample->conv, side));
+    rows.push_back(norm_row(name + ".downsample.1", block.downsample->norm, side));
+  }
+  return side;
+}
+
+}  // namespace
+
+std::vector<LayerSummary> ResNetFamily::summarize(const ResNet& model) {
+  std::vector<LayerSummary> rows;
+  std::int64_t side =
+      side_after(model.config.image, model.conv1.weight.shape()[2], model.conv1.stride, model.conv1.padding);
+  rows.push_back(conv_row("conv1", model.conv1, side));
+  rows.push_back(norm_row("bn1", model.bn1, side));
+  if (!model.config.small_images) side = side_after(side, 3, 2, 1);
+  for (std::size_t s = 0; s < model.stages.size(); ++s) {
+    for (std::size_t i = 0; i < model.stages[s].size(); ++i) {
+      side = add_block(rows, fmt::format("layer{}.{}", s + 1, i), model.stages[s][i], side);
+    }
+  }
+  if (model.fc) rows.push_back(linear_row("fc", *model.fc, {}));
+  return rows;
+}
+
+/// resnet18, resnet34, resnet50; and for small images resnet<N>_cifar: the paper's own (N = 20, 56:
+/// 16 channels, three stages, with 1 x 1 convolutions as shortcuts) and the wide form that later
+/// work uses (N = 18).
+std::vector<CatalogRow<ResNetConfig>> ResNetFamily::catalog() {
+  std::vector<CatalogRow<ResNetConfig>> rows;
+  const auto add = [&](const char* name, const ResNetConfig& config) {
+    PretrainedConfig pretrained = imagenet_config(config.image);
+    if (config.image == 224) pretrained.crop_pct = 0.95;
+    pretrained.first_conv = "conv1";
+    pretrained.classifier = {"fc"};
+    rows.push_back({name, config, pretrained});
+  };
+  add("resnet18", {});
+  add("resnet34", {.depths = {3, 4, 6, 3}});
+  add("resnet50", {.depths = {3, 4, 6, 3}, .bottleneck = true});
+  const auto add_cifar = [&](const char* name, std::vector<int> depths, std::int64_t width) {
+    add(name, {.image = 32, .classes = 10, .depths = std::move(depths), .width = width, .small_images = true});
+  };
+  add_cifar("resnet20_cifar", {3, 3, 3}, 16);
+  add_cifar("resnet56_cifar", {9, 9, 9}, 16);
+  add_cifar("resnet18_cifar", {2, 2, 2, 2}, 64);
+  return rows;
 }
 
 }  // namespace vitrine

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "models/family/family.h"
 #include "nn/image_layers.h"
 
 namespace vitrine {
@@ -23,6 +24,11 @@ struct ResNetConfig {
   double drop_rate = 0;       // before the head
 
   std::int64_t width_of(std::size_t stage) const { return width << stage; }
+
+  static void options(auto& self, auto&& option) {
+    classifier_options(self, option);
+    option(&ModelOptions::depths, self.depths, "blocks of every stage, such as \"2,2,6,2\"");
+  }
 };
 
 /// What replaces the identity beside a block that changes the shape: a 1 x 1 convolution and a norm ("option B").
@@ -85,6 +91,18 @@ struct ResNet {
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, 3, H, W) -> logits (B, classes)
   Tensor forward_features(const Tensor& images, const Pass& pass = {}) const;  // -> (B, C, H/32, W/32)
   Tensor forward_head(const Tensor& x, const Pass& pass = {}) const;           // -> logits (B, classes)
+};
+
+/// What the registry knows of the family; see models/family/family.h.
+struct ResNetFamily {
+  using Config = ResNetConfig;
+  using Model = ResNet;
+  static constexpr const char* name = "resnet";
+  static constexpr bool takes_any_size = true;
+  static constexpr LayerNames layers{.block = R"(layer\d+\.\d+)", .head = "fc"};
+  static std::vector<std::string> no_decay() { return {}; }
+  static std::vector<LayerSummary> summarize(const ResNet& model);  // for images of config.image pixels
+  static std::vector<CatalogRow<ResNetConfig>> catalog();
 };
 
 }  // namespace vitrine

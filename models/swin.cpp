@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "models/family/check_images.h"
+#include "models/family/summary_rows.h"
 #include "nn/run_block.h"
 #include "ops/index.h"
 
@@ -49,9 +51,9 @@ Tensor relative_position_index(std::int64_t window) {
 }
 
 Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift) {
-  // On the shifted map: the places before the last window, those of the last window that belong there, and those that
+  // On the shifted map: the positions before the last window, those of the last window that belong there, and those that
   // came round from the other side.
-  const auto region = [&](std::int64_t place) { return place < side - window ? 0 : (place < side - shift ? 1 : 2); };
+  const auto region = [&](std::int64_t y) { return y < side - window ? 0 : (y < side - shift ? 1 : 2); };
   Tensor regions = empty({1, side, side, 1});
   for (std::int64_t y = 0; y < side; ++y) {
     for (std::int64_t x = 0; x < side; ++x) {
@@ -141,7 +143,7 @@ Tensor SwinBlock::attend(const Tensor& x, const Pass& pass) const {
 }
 
 Tensor SwinBlock::operator()(const Tensor& x, const Pass& pass) const {
-  const auto [y, norm] = norm2.after_adding(x, drop_path(attend(norm1(x), pass), pass));  // y = x + ..., norm2(y)
+  const auto [y, norm] = norm2.add_then_norm(x, drop_path(attend(norm1(x), pass), pass));  // y = x + ..., norm2(y)
   return y + drop_path(mlp(norm, pass), pass);
 }
 
@@ -202,10 +204,7 @@ SwinTransformer SwinTransformer::make(const SwinConfig& config, Initializer init
 }
 
 Tensor SwinTransformer::forward_features(const Tensor& images, const Pass& pass) const {
-  VT_CHECK(images.dim() == 4 && images.size(1) == config.channels && images.size(2) == config.image &&
-               images.size(3) == config.image,
-           "swin: images have shape {}, expected (B, {}, {}, {})", to_string(images.shape()), config.channels,
-           config.image, config.image);
+  check_images("swin", images, config.channels, config.image);
   const std::int64_t grid = config.grid();
   Tensor x = patch_embed(images);  // (B, N, C)
   x = reshape(x, {images.size(0), grid, grid, config.dim});
@@ -224,9 +223,96 @@ Tensor SwinTransformer::operator()(const Tensor& images, const Pass& pass) const
   return forward_head(forward_features(images, pass));
 }
 
-const std::vector<std::string>& swin_no_decay() {
-  static const std::vector<std::string> names{"absolute_pos_embed", "relative_position_bias_table"};
-  return names;
+void from_text(const std::string& text, SwinPosition& position) {
+  VT_CHECK(text == "none" || text == "absolute" || text == "relative" || text == "both",
+           "create_model: position is \"{}\", expected none, absolute, relative or both", text);
+  position = text == "none"       ? SwinPosition::none
+             : text == "absolute" ? SwinPosition::absolute
+             : text == "relative" ? SwinPosition::relative
+                                  : SwinPosition::both;
+}
+
+// ---- What the registry asks ----
+
+std::vector<std::string> SwinFamily::no_decay() { return {"absolute_pos_embed", "relative_position_bias_table"}; }
+
+namespace {
+
+/// A block on a map of `side` x `side` positions. Attention works on whole windows, the MLP on the map.
+void add_block(std::vector<LayerSummary>& rows, const std::string& name, const SwinBlock& block, std::int64_t side) {
+  const std::int64_t dim = block.norm1.weight.shape()[0], w = block.attn.window;
+  const std::int64_t padded = (side + w - 1) / w * w, tokens = padded * padded;
+  const Shape map{side, side, dim};
+  rows.push_back({name + ".norm1", map, parameter_count(block.norm1), 0});
+  if (const auto& table = block.attn.relative_position_bias_table) {
+    rows.push_back({name + ".attn.relative_position_bias_table", table->shape(), parameters_of(*table), 0});
+  }
+  rows.push_back(linear_row(name + ".attn.qkv", block.attn.qkv, {tokens}));
+  rows.push_back({name + ".attn", {tokens, dim}, 0, 2 * tokens * w * w * dim});
+  rows.push_back(linear_row(name + ".attn.proj", block.attn.proj, {tokens}));
+  rows.push_back({name + ".norm2", map, parameter_count(block.norm2), 0});
+  rows.push_back(linear_row(name + ".mlp.fc1", block.mlp.fc1, {side, side}));
+  rows.push_back(linear_row(name + ".mlp.fc2", block.mlp.fc2, {side, side}));
+}
+
+}  // namespace
+
+std::vector<LayerSummary> SwinFamily::summarize(const SwinTransformer& model) {
+  std::int64_t side = model.config.grid();
+  std::vector<LayerSummary> rows;
+  rows.push_back(patches_row(model.patch_embed.proj, side * side));
+  rows.push_back({"patch_embed.norm", {side * side, model.config.dim}, parameter_count(model.patch_embed.norm), 0});
+  if (model.absolute_pos_embed) {
+    rows.push_back({"absolute_pos_embed", {side, side, model.config.dim}, parameters_of(*model.absolute_pos_embed), 0});
+  }
+  for (std::size_t s = 0; s < model.layers.size(); ++s) {
+    const std::string name = "layers." + std::to_string(s);
+    if (const auto& merging = model.layers[s].downsample) {
+      side = (side + 1) / 2;
+      rows.push_back({name + ".downsample.norm",
+                      {side, side, merging->norm.weight.shape()[0]},
+                      parameter_count(merging->norm),
+                      0});
+      rows.push_back(linear_row(name + ".downsample.reduction", merging->reduction, {side, side}));
+    }
+    for (std::size_t i = 0; i < model.layers[s].blocks.size(); ++i) {
+      add_block(rows, name + ".blocks." + std::to_string(i), model.layers[s].blocks[i], side);
+    }
+  }
+  rows.push_back({"norm", {side, side, model.norm.weight.shape()[0]}, parameter_count(model.norm), 0});
+  if (model.head) rows.push_back(linear_row("head.fc", model.head->fc, {}));
+  return rows;
+}
+
+/// swin_<size>_patch<P>_window<W>_<image>.
+std::vector<CatalogRow<SwinConfig>> SwinFamily::catalog() {
+  std::vector<CatalogRow<SwinConfig>> rows;
+  const auto add = [&](const char* size, const SwinConfig& config) {
+    PretrainedConfig pretrained = imagenet_config(config.image);
+    pretrained.classifier = {"head.fc"};
+    rows.push_back({fmt::format("swin_{}_patch{}_window{}_{}", size, config.patch, config.window, config.image), config,
+                    pretrained});
+  };
+  const SwinConfig tiny{.drop_path_rate = 0.2};
+  const SwinConfig small{.depths = {2, 2, 18, 2}, .drop_path_rate = 0.3};
+  const SwinConfig base{.dim = 128, .depths = {2, 2, 18, 2}, .heads = {4, 8, 16, 32}, .drop_path_rate = 0.5};
+  const SwinConfig large{.dim = 192, .depths = {2, 2, 18, 2}, .heads = {6, 12, 24, 48}, .drop_path_rate = 0.2};
+  add("tiny", tiny);
+  add("small", small);
+  add("base", base);
+  add("large", large);
+  for (SwinConfig config : {base, large}) {
+    config.image = 384;
+    config.window = 12;
+    add(config.dim == 128 ? "base" : "large", config);
+  }
+  SwinConfig cifar = tiny;
+  cifar.image = 32;
+  cifar.patch = 2;
+  cifar.window = 4;
+  cifar.classes = 10;
+  add("tiny", cifar);
+  return rows;
 }
 
 }  // namespace vitrine

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "models/family/family.h"
 #include "nn/layers.h"
 
 namespace vitrine {
@@ -15,16 +16,18 @@ namespace vitrine {
 /// vector added to every patch ("absolute"), by both, or not at all ("none"): table 4 of the paper.
 enum class SwinPosition { none, absolute, relative, both };
 
+void from_text(const std::string& text, SwinPosition& position);
+
 /// Sizes and rates. The default is Swin-T at 224 pixels.
 struct SwinConfig {
   std::int64_t image = 224;  // pixels on a side
   std::int64_t patch = 4;    // pixels on a side; divides `image`
   std::int64_t channels = 3;
   std::int64_t classes = 1000;  // 0: no head, the pooled features are the result
-  std::int64_t dim = 96;        // C of the first stage; every later stage has twice as many on a quarter of the places
+  std::int64_t dim = 96;  // C of the first stage; every later stage has twice as many on a quarter of the positions
   std::vector<int> depths{2, 2, 6, 2};
   std::vector<int> heads{3, 6, 12, 24};
-  std::int64_t window = 7;  // places on a side
+  std::int64_t window = 7;  // positions on a side
   double mlp_ratio = 4;
   bool shift = true;  // false: every block looks at the same windows (the paper's ablation)
   SwinPosition position = SwinPosition::relative;
@@ -32,15 +35,29 @@ struct SwinConfig {
   double drop_path_rate = 0.1;  // of the last block; grows linearly from 0 over all blocks of all stages
   double norm_epsilon = 1e-5;
 
-  std::int64_t grid() const { return image / patch; }  // places on a side of the first stage
+  std::int64_t grid() const { return image / patch; }  // positions on a side of the first stage
+
+  static void options(auto& self, auto&& option) {
+    classifier_options(self, option);
+    option(&ModelOptions::patch_size, self.patch, "pixels on a side of a patch");
+    option(&ModelOptions::embed_dim, self.dim, "channels of the first stage, doubled from stage to stage");
+    option(&ModelOptions::depths, self.depths, "blocks of every stage, such as \"2,2,6,2\"");
+    option(&ModelOptions::num_heads, self.heads, "heads of attention in every stage, such as \"3,6,12,24\"");
+    option(&ModelOptions::window_size, self.window, "patches on a side of a window");
+    option(&ModelOptions::mlp_ratio, self.mlp_ratio, "hidden size of an MLP / size of a token");
+    option(&ModelOptions::norm_eps, self.norm_epsilon, "epsilon of LayerNorm");
+    option(&ModelOptions::shift, self.shift, "true, or false: the same windows in every block");
+    option(&ModelOptions::position, self.position, "none, absolute, relative or both");
+    option(&ModelOptions::drop_path_rate, self.drop_path_rate, "rate of stochastic depth in the last block");
+  }
 };
 
-/// For tokens i and j of a window of w x w places the row of the bias table, ((y_i - y_j) + w - 1) (2 w - 1) + (x_i - x_j) + w - 1.
+/// For tokens i and j of a window of w x w positions the row of the bias table, ((y_i - y_j) + w - 1) (2 w - 1) + (x_i - x_j) + w - 1.
 /// i64 (w^2 w^2), row by row. Section 3.2, "relative position bias".
 Tensor relative_position_index(std::int64_t window);
 
 /// What hides from each other the tokens that only the cyclic shift has brought into one window: (windows, w^2, w^2) f32, 0 or
-/// -100. The map has `side` x `side` places, a multiple of w. Section 3.2, figure 4.
+/// -100. The map has `side` x `side` positions, a multiple of w. Section 3.2, figure 4.
 Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift);
 
 /// Attention within windows of w x w tokens.
@@ -78,7 +95,7 @@ struct SwinBlock {
   LayerNorm norm2;
   Mlp mlp;
   DropPath drop_path;      // drawn anew for each of the two branches
-  std::int64_t shift = 0;  // places up and to the left
+  std::int64_t shift = 0;  // positions up and to the left
   Tensor mask;             // undefined without a shift
 
   static void fields(auto& self, auto&& field) {
@@ -98,7 +115,7 @@ struct SwinBlock {
   Tensor attend(const Tensor& x, const Pass& pass) const;
 };
 
-/// Four neighbours become one place: LayerNorm of their 4 C numbers, then a linear layer to 2 C. Section 3.1.
+/// Four neighbours become one position: LayerNorm of their 4 C channels, then a linear layer to 2 C. Section 3.1.
 struct PatchMerging {
   LayerNorm norm;
   Linear reduction;  // 4 C -> 2 C, no bias
@@ -168,7 +185,17 @@ struct SwinTransformer {
   Tensor forward_head(const Tensor& x) const;                                  // -> logits (B, classes)
 };
 
-/// Parameters that Swin exempts from weight decay, besides those of one dim.
-const std::vector<std::string>& swin_no_decay();
+/// What the registry knows of the family; see models/family/family.h.
+struct SwinFamily {
+  using Config = SwinConfig;
+  using Model = SwinTransformer;
+  static constexpr const char* name = "swin";
+  static constexpr bool takes_any_size = false;
+  static constexpr LayerNames layers{
+      .block = R"(layers\.\d+\.blocks\.\d+)", .head = "head", .joint = R"(layers\.\d+\.downsample)"};
+  static std::vector<std::string> no_decay();
+  static std::vector<LayerSummary> summarize(const SwinTransformer& model);
+  static std::vector<CatalogRow<SwinConfig>> catalog();
+};
 
 }  // namespace vitrine

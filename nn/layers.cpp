@@ -54,7 +54,7 @@ LayerNorm LayerNorm::make(std::int64_t dim, Initializer& init, double epsilon) {
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight, bias, epsilon); }
 
-SumAndNorm LayerNorm::after_adding(const Tensor& x, const Tensor& branch) const {
+SumAndNorm LayerNorm::add_then_norm(const Tensor& x, const Tensor& branch) const {
   return add_layer_norm(x, branch, weight, bias, epsilon);
 }
 

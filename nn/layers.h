@@ -44,7 +44,7 @@ struct LayerNorm {
   static LayerNorm make(std::int64_t dim, Initializer& init, double epsilon = 1e-6);
   Tensor operator()(const Tensor& x) const;
   /// {x + branch, the norm of that}: a residual connection and the norm after it, in one pass.
-  SumAndNorm after_adding(const Tensor& x, const Tensor& branch) const;
+  SumAndNorm add_then_norm(const Tensor& x, const Tensor& branch) const;
 };
 
 /// Zeroes elements with probability `rate` in training and scales the rest by 1 / (1 - rate).

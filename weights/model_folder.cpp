@@ -7,7 +7,6 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <variant>
 
 #include "train/recipe/recipe.h"
 #include "weights/files/config_file.h"
@@ -23,31 +22,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-/// An argument of timm's model constructors and the option it sets.
-struct ModelArgument {
-  const char* name;
-  std::variant<std::optional<std::int64_t> ModelOptions::*, std::optional<int> ModelOptions::*,
-               std::optional<double> ModelOptions::*, std::optional<bool> ModelOptions::*,
-               std::optional<std::string> ModelOptions::*, std::optional<Numbers> ModelOptions::*>
-      member;
-};
-
-const std::vector<ModelArgument>& model_arguments() {
-  static const std::vector<ModelArgument> all = {
-      {"img_size", &ModelOptions::img_size},       {"patch_size", &ModelOptions::patch_size},
-      {"embed_dim", &ModelOptions::embed_dim},     {"depth", &ModelOptions::depth},
-      {"depths", &ModelOptions::depths},           {"num_heads", &ModelOptions::num_heads},
-      {"mlp_ratio", &ModelOptions::mlp_ratio},     {"class_token", &ModelOptions::class_token},
-      {"global_pool", &ModelOptions::global_pool}, {"representation_size", &ModelOptions::representation_size},
-      {"window_size", &ModelOptions::window_size}, {"shift", &ModelOptions::shift},
-      {"position", &ModelOptions::position},       {"distilled_head", &ModelOptions::distilled_head},
-      {"weight_init", &ModelOptions::weight_init}, {"norm_eps", &ModelOptions::norm_eps},
-  };
-  return all;
-}
-
 /// "3", "2,2,6,2" or "[2, 2, 6, 2]".
-bool parse(std::string text, Numbers& numbers) {
+bool parse(std::string text, PerStage& numbers) {
   std::ranges::replace_if(
       text, [](char c) { return c == '[' || c == ']' || c == ','; }, ' ');
   std::istringstream words(text);
@@ -71,19 +47,14 @@ bool parse(const std::string& text, T& value) {
 
 Json model_args(const ModelOptions& options) {
   Json json = Json::object();
-  for (const ModelArgument& argument : model_arguments()) {
-    std::visit(
-        [&](auto member) {
-          if (!(options.*member)) return;
-          if constexpr (std::is_same_v<decltype(options.*member), const std::optional<Numbers>&>) {
-            const std::vector<int>& values = (options.*member)->values;
-            json[argument.name] = values.size() == 1 ? Json(values[0]) : Json(values);
-          } else {
-            json[argument.name] = *(options.*member);
-          }
-        },
-        argument.member);
-  }
+  ModelOptions::architecture(options, [&]<class T>(const char* name, const std::optional<T>& option) {
+    if (!option) return;
+    if constexpr (std::is_same_v<T, PerStage>) {
+      json[name] = option->values.size() == 1 ? Json(option->values[0]) : Json(option->values);
+    } else {
+      json[name] = *option;
+    }
+  });
   return json;
 }
 
@@ -101,18 +72,14 @@ PretrainedConfig read_preprocessing(const ConfigFile& config, PretrainedConfig p
 void set_model_option(ModelOptions& options, const std::string& name, const std::string& text,
                       const std::string& where) {
   std::vector<std::string> names;
-  for (const ModelArgument& argument : model_arguments()) {
-    names.emplace_back(argument.name);
-    if (name != argument.name) continue;
-    const bool parsed = std::visit(
-        [&](auto member) {
-          auto& option = options.*member;
-          return parse(text, option.emplace());
-        },
-        argument.member);
-    VT_CHECK(parsed, "{}: {} is '{}', which has the wrong type", where, name, text);
-    return;
-  }
+  bool found = false;
+  ModelOptions::architecture(options, [&](const char* known, auto& option) {
+    names.emplace_back(known);
+    if (name != known) return;
+    found = true;
+    VT_CHECK(parse(text, option.emplace()), "{}: {} is '{}', which has the wrong type", where, name, text);
+  });
+  if (found) return;
   throw Error(fmt::format("{}: '{}' is not an option of models, expected one of {}{}", where, name,
                           fmt::join(names, ", "), nearest_hint(name, names)));
 }
@@ -166,7 +133,7 @@ namespace {
 
 /// "[384, 384]" as "384": timm writes both sides of an image, ours are square.
 std::string one_side(const std::string& text) {
-  Numbers sides;
+  PerStage sides;
   const bool two = text.starts_with("[") && parse(text, sides) && sides.values.size() == 2;
   return two && sides.values[0] == sides.values[1] ? std::to_string(sides.values[0]) : text;
 }

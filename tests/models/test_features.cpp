@@ -24,9 +24,9 @@ std::vector<Family> families() {
       {"vit_tiny_patch4_32", averaged},
       {"deit_tiny_distilled_patch4_32", vit, {"head", "head_dist"}},
       {"swin_tiny_patch2_window4_32",
-       {.embed_dim = 12, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2})},
+       {.embed_dim = 12, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2})},
        {"head.fc"}},
-      {"resnet20_cifar", {.depths = Numbers({1, 1})}, {"fc"}},
+      {"resnet20_cifar", {.depths = PerStage({1, 1})}, {"fc"}},
       {"regnety_002", {.img_size = 32}, {"head.fc"}},
       {"vit_tiny_r_s16_p8_224", hybrid},
   };

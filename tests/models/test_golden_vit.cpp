@@ -28,7 +28,7 @@ TEST(GoldenViT, WithAveragePoolInFloat) { compare("vit_small_avg.safetensors", a
 
 /// The loss is that of both heads together; at inference their logits are averaged, unless one head is asked for.
 void compare_distilled(DType dtype, double bound) {
-  const auto model = DistilledVisionTransformer::make(with_token, Initializer(1, dtype));
+  const auto model = DistilledVisionTransformer::make({.vit = with_token}, Initializer(1, dtype));
   compare_gradients("deit_distilled.safetensors", model, bound,
                     [&](DistilledVisionTransformer& loaded, const auto& file) {
                       const auto expect_near = [&](const Tensor& actual, const char* expected) {
@@ -36,9 +36,9 @@ void compare_distilled(DType dtype, double bound) {
                       };
                       const Tensor images = cast_data(file.at("images"), dtype);
                       expect_near(loaded(images), "mean_logits");
-                      loaded.answers = DistilledHead::classes;
+                      loaded.inference_head = DistilledHead::classes;
                       expect_near(loaded(images), "logits");
-                      loaded.answers = DistilledHead::distillation;
+                      loaded.inference_head = DistilledHead::distillation;
                       expect_near(loaded(images), "dist_logits");
                       const auto [classes, distillation] = loaded.both_heads(images);
                       expect_near(classes, "logits");

@@ -109,7 +109,7 @@ TEST(Hybrid, MixedPrecisionStandardisesInF32) {
 
 TEST(Hybrid, MistakesAreErrors) {
   EXPECT_THROW(create_model("vit_base_r50_s16_224", {.patch_size = 2}), Error);
-  EXPECT_THROW(create_model("vit_base_r50_s16_224", {.depths = Numbers({3, 4, 6})}), Error);
+  EXPECT_THROW(create_model("vit_base_r50_s16_224", {.depths = PerStage({3, 4, 6})}), Error);
   EXPECT_EQ(error_of([] { create_model("vit_tiny_r_s16_p8_224", {.img_size = 208}); }),
             "hybrid: channels 3, image size 208: expected channels > 0 and a multiple of patch size 32");
   HybridConfig config = small_config();

@@ -39,7 +39,7 @@ TEST(ViT, StartsAsTimmDoes) {
 
 TEST(ViT, StartsAsInThePapersCodeIfAsked) {
   const VisionTransformer model = VisionTransformer::make(
-      {.image = 32, .patch = 4, .depth = 1, .representation = 256, .weight_init = "jax"}, Initializer(1));
+      {.image = 32, .patch = 4, .depth = 1, .representation_size = 256, .weight_init = "jax"}, Initializer(1));
   const TransformerBlock& block = model.blocks[0];
   const auto is_uniform = [](const Parameter& p, double bound) {
     return largest(p) <= bound && largest(p) > 0.999 * bound &&
@@ -66,13 +66,13 @@ TEST(ViT, StartsAsInThePapersCodeIfAsked) {
 }
 
 TEST(DeiT, StartsAsTimmDoes) {
-  const auto model = DistilledVisionTransformer::make({.image = 32, .patch = 4, .depth = 1}, Initializer(1));
+  const auto model = DistilledVisionTransformer::make({.vit = {.image = 32, .patch = 4, .depth = 1}}, Initializer(1));
   EXPECT_TRUE(std::abs(deviation(model.dist_token) - 0.02) < 4e-3);
-  EXPECT_TRUE(deviation(model.cls_token) < 2e-6 && deviation(model.cls_token) > 0);
-  EXPECT_TRUE(std::abs(deviation(model.pos_embed) - 0.02) < 1e-3);
-  EXPECT_TRUE(std::abs(deviation(model.head->weight) - 0.02) < 3e-4);
+  EXPECT_TRUE(deviation(*model.vit.cls_token) < 2e-6 && deviation(*model.vit.cls_token) > 0);
+  EXPECT_TRUE(std::abs(deviation(model.vit.pos_embed) - 0.02) < 1e-3);
+  EXPECT_TRUE(std::abs(deviation(model.vit.head->weight) - 0.02) < 3e-4);
   EXPECT_TRUE(std::abs(deviation(model.head_dist->weight) - 0.02) < 3e-4);
-  EXPECT_NE(model.head->weight.value().to_vector<float>(), model.head_dist->weight.value().to_vector<float>());
+  EXPECT_NE(model.vit.head->weight.value().to_vector<float>(), model.head_dist->weight.value().to_vector<float>());
   EXPECT_EQ(largest(*model.head_dist->bias), 0);
 }
 
@@ -156,8 +156,8 @@ TEST(Registry, PreprocessingIsTimms) {
            {"deit_tiny_patch16_224", {.depth = 1}, 0.9, mean, std, "bicubic"},
            {"deit_tiny_distilled_patch16_224", {.depth = 1}, 0.9, mean, std, "bicubic"},
            {"deit_base_patch16_384", {.depth = 1}, 1.0, mean, std, "bicubic"},
-           {"swin_tiny_patch4_window7_224", {.depths = Numbers({1, 1, 1, 1})}, 0.9, mean, std, "bicubic"},
-           {"swin_base_patch4_window12_384", {.depths = Numbers({1, 1, 1, 1})}, 1.0, mean, std, "bicubic"},
+           {"swin_tiny_patch4_window7_224", {.depths = PerStage({1, 1, 1, 1})}, 0.9, mean, std, "bicubic"},
+           {"swin_base_patch4_window12_384", {.depths = PerStage({1, 1, 1, 1})}, 1.0, mean, std, "bicubic"},
            {"vit_tiny_r_s16_p8_224", {.depth = 1}, 0.9, half, half, "bicubic"},
            {"vit_base_r50_s16_384", {.depth = 1}, 1.0, half, half, "bicubic"},
            {"resnet18", {}, 0.95, mean, std, "bicubic"}}) {

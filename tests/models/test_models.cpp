@@ -213,7 +213,7 @@ TEST(ViT, EveryFormGivesLogitsAndAGradientToEveryParameter) {
         ViTConfig config = small_config();
         config.class_token = token;
         config.global_pool = pool;
-        config.representation = representation;
+        config.representation_size = representation;
         VisionTransformer model = VisionTransformer::make(config, Initializer(1, DType::f64));
         Tape tape;
         const Tensor logits = model(random_images({2, 3, 8, 8}, DType::f64));
@@ -237,7 +237,7 @@ TEST(ViT, GradientsOfAWholeModelAreRight) {
                          .depth = 2,
                          .heads = 2,
                          .mlp_ratio = 1,
-                         .representation = 3,
+                         .representation_size = 3,
                          .drop_rate = 0.1,
                          .drop_path_rate = 0.5};
   VisionTransformer model = VisionTransformer::make(config, Initializer(1, DType::f64));
@@ -261,7 +261,7 @@ TEST(ViT, GradientsOfAWholeModelAreRight) {
 TEST(ViT, TheHeadPoolsPatchesOnlyAndSquashesTheRepresentation) {
   ViTConfig config = small_config();
   config.global_pool = "avg";
-  config.representation = 3;
+  config.representation_size = 3;
   const VisionTransformer model = VisionTransformer::make(config, Initializer(1, DType::f64));
   Tensor tokens = empty({1, config.tokens(), config.dim}, DType::f64);
   fill_normal(tokens, 0, 1, {5, Purpose::test, 2});

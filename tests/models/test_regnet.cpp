@@ -102,7 +102,7 @@ TEST(RegNet, TakesImagesOfAnySize) {
 
 TEST(RegNet, MistakesAreErrors) {
   EXPECT_THROW(create_model("regnety_002", {.patch_size = 4}), Error);
-  EXPECT_THROW(create_model("regnety_002", {.depths = Numbers({1, 1, 1, 1})}), Error);
+  EXPECT_THROW(create_model("regnety_002", {.depths = PerStage({1, 1, 1, 1})}), Error);
   EXPECT_THROW(create_model("regnety_002", {.drop_path_rate = 0.1}), Error);
   EXPECT_THROW(create_model("regnety_002")(ones({1, 4, 8, 8})), Error);
   RegNetConfig config = small_config(3);

@@ -61,16 +61,16 @@ TEST(ResNet, TakesImagesOfAnySize) {
 }
 
 TEST(ResNet, StateDictsHaveTheRunningStatistics) {
-  const Model trained = create_model("resnet20_cifar", {.depths = Numbers({1, 1}), .seed = 1});
+  const Model trained = create_model("resnet20_cifar", {.depths = PerStage({1, 1}), .seed = 1});
   Tensor images = empty({4, 3, 8, 8}, DType::f32);
   fill_normal(images, 3, 2, {5, Purpose::test, 1});
   trained(images, {.training = true});
-  Model other = create_model("resnet20_cifar", {.depths = Numbers({1, 1}), .seed = 2});
+  Model other = create_model("resnet20_cifar", {.depths = PerStage({1, 1}), .seed = 2});
   EXPECT_EQ(other.load_state_dict(trained.state_dict()).missing.size(), 0u);
   EXPECT_EQ(other(images).to_vector<float>(), trained(images).to_vector<float>());
 
   Model average =
-      create_model("resnet20_cifar", {.depths = Numbers({1, 1}), .seed = 1});  // the weights, not the statistics
+      create_model("resnet20_cifar", {.depths = PerStage({1, 1}), .seed = 1});  // the weights, not the statistics
   EXPECT_NE(average(images).to_vector<float>(), trained(images).to_vector<float>());
   average.copy_buffers_from(trained);
   EXPECT_EQ(average(images).to_vector<float>(), trained(images).to_vector<float>());
@@ -78,7 +78,7 @@ TEST(ResNet, StateDictsHaveTheRunningStatistics) {
 
 TEST(ResNet, MistakesAreErrors) {
   EXPECT_THROW(create_model("resnet18", {.patch_size = 4}), Error);
-  EXPECT_THROW(create_model("resnet18", {.depths = Numbers({2, 0})}), Error);
+  EXPECT_THROW(create_model("resnet18", {.depths = PerStage({2, 0})}), Error);
   EXPECT_THROW(create_model("resnet18", {.drop_path_rate = 0.1}), Error);
   EXPECT_THROW(create_model("resnet18")(ones({1, 4, 8, 8})), Error);
 }

@@ -47,7 +47,7 @@ TEST(Swin, ASummaryCountsWhatTheModelHas) {
   for (const char* position : {"none", "absolute", "relative", "both"}) {
     const Model model =
         create_model("swin_tiny_patch2_window4_32",
-                     {.embed_dim = 8, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2}), .position = position});
+                     {.embed_dim = 8, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2}), .position = position});
     expect_summary_counts_all(model);
   }
 }
@@ -159,7 +159,7 @@ TEST(Swin, EveryFormGivesLogitsAndAGradientToEveryParameter) {
 
 TEST(Swin, MistakesAreErrors) {
   EXPECT_THROW(create_model("swin_tiny_patch4_window7_224", {.depth = 3}), Error);
-  EXPECT_THROW(create_model("swin_tiny_patch4_window7_224", {.depths = Numbers({2, 2})}), Error);
+  EXPECT_THROW(create_model("swin_tiny_patch4_window7_224", {.depths = PerStage({2, 2})}), Error);
   EXPECT_THROW(create_model("swin_tiny_patch4_window7_224", {.position = "left"}), Error);
   EXPECT_THROW(create_model("vit_tiny_patch4_32", {.window_size = 7}), Error);
 }

@@ -1,4 +1,4 @@
-// The number of members of an aggregate, to compare it with a list that must name every one.
+// The number of an aggregate's members, to compare with a list of them.
 #pragma once
 
 #include <concepts>
@@ -7,7 +7,7 @@
 
 namespace vitrine {
 
-/// Converts to anything but the aggregate itself, to try Aggregate{...} with a number of initialisers.
+/// Converts to anything but the aggregate itself: stands for an initialiser.
 template <class Aggregate>
 struct Anything {
   template <class T>
@@ -19,13 +19,14 @@ constexpr bool takes(std::index_sequence<I...>) {
   return requires { Aggregate{(static_cast<void>(I), Anything<Aggregate>{})...}; };
 }
 
-/// The largest number of initialisers, at most `Most`, that Aggregate{...} takes: its number of members.
-template <class Aggregate, std::size_t Most = 16>
+/// The largest number of initialisers, up to Count, that Aggregate{...} takes: its number of
+/// members.
+template <class Aggregate, std::size_t Count = 32>
 constexpr std::size_t member_count() {
-  if constexpr (takes<Aggregate>(std::make_index_sequence<Most>{}))
-    return Most;
+  if constexpr (takes<Aggregate>(std::make_index_sequence<Count>{}))
+    return Count;
   else
-    return member_count<Aggregate, Most - 1>();
+    return member_count<Aggregate, Count - 1>();
 }
 
 }  // namespace vitrine

@@ -72,8 +72,8 @@ TEST(BareWeights, OfTorchvisionAreSeenAsThere) {
 
 // torchvision 0.29: `get_model_weights(name).IMAGENET1K_V1.transforms()`, and those of SWAG for 384 pixels.
 TEST(BareWeights, HaveTorchvisionsPresets) {
-  const ModelOptions vit{.embed_dim = 12, .depth = 1, .num_heads = Numbers(3)};
-  const ModelOptions swin{.embed_dim = 12, .depths = Numbers({1, 1, 1, 1}), .num_heads = Numbers({1, 2, 4, 8})};
+  const ModelOptions vit{.embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
+  const ModelOptions swin{.embed_dim = 12, .depths = PerStage({1, 1, 1, 1}), .num_heads = PerStage({1, 2, 4, 8})};
   struct Preset {
     const char* name;
     ModelOptions options;

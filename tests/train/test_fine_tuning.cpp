@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <map>
 
-#include "models/parameter_depth.h"
+#include "models/family/parameter_depth.h"
 #include "models/registry.h"
+#include "models/regnet.h"
+#include "models/vit.h"
 #include "ops/ops.h"
 #include "train/recipe/setup.h"
 
@@ -20,7 +22,7 @@ std::vector<std::string> parameter_names(const Model& model) {
 
 std::map<std::string, int> depths_of(const Model& model) {
   const std::vector<std::string> names = parameter_names(model);
-  const std::vector<int> depths = parameter_depths(names);
+  const std::vector<int> depths = parameter_depths(names, model.info().layers);
   std::map<std::string, int> by_name;
   for (std::size_t i = 0; i < names.size(); ++i) by_name[names[i]] = depths[i];
   return by_name;
@@ -44,7 +46,7 @@ TEST(ParameterDepths, AreTimms) {
   EXPECT_EQ(depths["norm.weight"], 2);
   EXPECT_EQ(depths["head_dist.bias"], 3);
 
-  depths = depths_of(create_model("swin_tiny_patch4_window7_224", {.depths = Numbers({2, 2, 1, 1})}));
+  depths = depths_of(create_model("swin_tiny_patch4_window7_224", {.depths = PerStage({2, 2, 1, 1})}));
   EXPECT_EQ(counts(depths), (std::vector<int>{4, 13, 13, 16, 13, 16, 18, 2}));
   EXPECT_EQ(depths["layers.1.downsample.reduction.weight"], depths["layers.1.blocks.0.attn.qkv.weight"]);
   EXPECT_EQ(depths["norm.bias"], 6);
@@ -55,18 +57,20 @@ TEST(ParameterDepths, AreTimms) {
 
   EXPECT_EQ(counts(depths_of(create_model("regnety_002"))),
             (std::vector<int>{3, 16, 16, 16, 13, 13, 13, 16, 13, 13, 13, 13, 13, 13, 2}));
-  EXPECT_EQ(parameter_depths({"stem.bn.weight", "s1.b1.se.fc1.weight", "s2.b1.conv1.conv.weight", "head.fc.bias"}),
+  EXPECT_EQ(parameter_depths({"stem.bn.weight", "s1.b1.se.fc1.weight", "s2.b1.conv1.conv.weight", "head.fc.bias"},
+                             RegNetFamily::layers),
             (std::vector<int>{0, 1, 2, 3}));
 }
 
 TEST(LearningRateScales, FallFromTheHeadToThePatches) {
   const std::vector<std::string> names{"pos_embed", "blocks.0.attn.qkv.weight", "blocks.1.mlp.fc1.bias", "norm.bias",
                                        "head.weight"};
-  EXPECT_EQ(learning_rate_scales(parse_recipe("lr: 1e-3\nlayer-decay: 0.5\n", "test"), names),
+  EXPECT_EQ(learning_rate_scales(parse_recipe("lr: 1e-3\nlayer-decay: 0.5\n", "test"), names, ViTFamily::layers),
             (std::vector<double>{0.125, 0.25, 0.5, 0.5, 1}));
-  EXPECT_EQ(learning_rate_scales(parse_recipe("lr: 1e-5\nhead-lr: 1e-3\n", "test"), names),
+  EXPECT_EQ(learning_rate_scales(parse_recipe("lr: 1e-5\nhead-lr: 1e-3\n", "test"), names, ViTFamily::layers),
             (std::vector<double>{1, 1, 1, 1, 1e-3 / 1e-5}));
-  EXPECT_EQ(learning_rate_scales(parse_recipe("lr: 1e-5\n", "test"), names), (std::vector<double>(5, 1.0)));
+  EXPECT_EQ(learning_rate_scales(parse_recipe("lr: 1e-5\n", "test"), names, ViTFamily::layers),
+            (std::vector<double>(5, 1.0)));
 }
 
 // The first step of AdamW without weight decay moves every number by the learning rate, whatever its gradient is.

@@ -20,9 +20,9 @@ using vitrine::testing::TemporaryFolder;
 
 const PretrainedConfig other_images{
     .interpolation = "bilinear", .crop_pct = 0.83, .mean = {0.1, 0.2, 0.3}, .std = {0.4, 0.5, 0.6}};
-const ModelOptions small_vit{.num_classes = 3, .embed_dim = 12, .depth = 1, .num_heads = Numbers(3)};
+const ModelOptions small_vit{.num_classes = 3, .embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
 const ModelOptions small_swin{
-    .num_classes = 3, .embed_dim = 12, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2})};
+    .num_classes = 3, .embed_dim = 12, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2})};
 
 void expect_same_images(const PretrainedConfig& actual, const PretrainedConfig& expected) {
   EXPECT_EQ(actual.input_size, expected.input_size);
@@ -51,8 +51,8 @@ TEST(HuggingFaceConfig, EveryArchitectureGoesThereAndBack) {
            {"deit_tiny_distilled_patch4_32", deit},
            {"swin_tiny_patch2_window4_32", small_swin},
            {"swin_tiny_patch2_window4_32", swin},
-           {"resnet18", {.num_classes = 3, .img_size = 48, .depths = Numbers({1, 2, 1})}},
-           {"resnet50", {.num_classes = 3, .img_size = 48, .depths = Numbers({1, 1})}},
+           {"resnet18", {.num_classes = 3, .img_size = 48, .depths = PerStage({1, 2, 1})}},
+           {"resnet50", {.num_classes = 3, .img_size = 48, .depths = PerStage({1, 1})}},
            {"regnety_002", {.num_classes = 3, .img_size = 48}}}) {
     SCOPED_TRACE(name);
     const TemporaryFolder folder;
@@ -118,7 +118,7 @@ TEST(HuggingFaceConfig, SaysWhatTransformersAsks) {
     "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 32, "patch_size": 2,
     "num_channels": 3, "embed_dim": 12, "depths": [1, 2], "num_heads": [1, 2], "window_size": 4, "mlp_ratio": 4.0,
     "hidden_act": "gelu", "layer_norm_eps": 1e-5, "qkv_bias": true, "use_absolute_embeddings": false})"));
-  EXPECT_EQ(config("resnet50", {.depths = Numbers({1, 2})}), json::parse(R"({
+  EXPECT_EQ(config("resnet50", {.depths = PerStage({1, 2})}), json::parse(R"({
     "model_type": "resnet", "architectures": ["ResNetForImageClassification"], "num_channels": 3, "embedding_size": 64,
     "hidden_sizes": [256, 512], "depths": [1, 2], "layer_type": "bottleneck", "hidden_act": "relu",
     "downsample_in_first_stage": false, "downsample_in_bottleneck": false})"));
@@ -179,8 +179,8 @@ TEST(HuggingFaceConfig, WhatTransformersCannotBuildIsAnError) {
   fixed.shift = false;
   absolute.position = "absolute";
   epsilon.norm_eps = 1e-6;
-  deep.depths = Numbers({1, 1, 1, 1});  // maps of 16, 8, 4 and 2 places a side
-  deep.num_heads = Numbers({1, 1, 1, 1});
+  deep.depths = PerStage({1, 1, 1, 1});  // maps of 16, 8, 4 and 2 places a side
+  deep.num_heads = PerStage({1, 1, 1, 1});
   padded.img_size = 36;  // 18 places a side, to be padded to 20
   one_head.distilled_head = "class";
   const char* swin = "swin_tiny_patch2_window4_32";

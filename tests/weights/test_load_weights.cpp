@@ -94,7 +94,7 @@ std::string text_of(const WeightLoad& load) {
   return text;
 }
 
-const ModelOptions small_vit{.num_classes = 7, .embed_dim = 12, .depth = 1, .num_heads = Numbers(3)};
+const ModelOptions small_vit{.num_classes = 7, .embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
 
 Model sized(const char* name, ModelOptions options, std::int64_t image, std::int64_t classes, std::uint64_t seed) {
   options.img_size = image;
@@ -130,7 +130,7 @@ TEST(LoadWeights, AdaptsAViTToOtherImagesAndClasses) {
 TEST(LoadWeights, AdaptsASwinToOtherImagesAndWindows) {
   const char* name = "swin_tiny_patch2_window4_32";
   const ModelOptions options{
-      .embed_dim = 12, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2}), .position = "both"};
+      .embed_dim = 12, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2}), .position = "both"};
   const StateDict ours = sized(name, options, 16, 5, 1).state_dict();  // 8 x 8 places, and 4 x 4: one window
   Model model = sized(name, options, 24, 5, 2);
   const WeightLoad load = load_weights(model, to_layout(ours, WeightLayout::huggingface), {.strict = false});
@@ -173,7 +173,7 @@ TEST(LoadWeights, DistilledAndPlainAreToldApart) {
 
 TEST(LoadWeights, NothingThatFitsIsAnErrorEvenThen) {
   Model model = create_model("vit_tiny_patch4_32", small_vit);
-  const StateDict other = create_model("resnet20_cifar", {.depths = Numbers({1, 1})}).state_dict();
+  const StateDict other = create_model("resnet20_cifar", {.depths = PerStage({1, 1})}).state_dict();
   EXPECT_TRUE(contains(error_of([&] { load_weights(model, other, {.strict = false}); }), "nothing fits: missing"));
 }
 

@@ -91,8 +91,8 @@ Tensor named(const StateDict& state, const std::string& name) {
 }
 
 TEST(ResizePatches, LoadingAdaptsEveryFamilyWithPatches) {
-  const ModelOptions vit{.embed_dim = 12, .depth = 1, .num_heads = Numbers(3)};
-  const ModelOptions swin{.embed_dim = 12, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2})};
+  const ModelOptions vit{.embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
+  const ModelOptions swin{.embed_dim = 12, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2})};
   for (const auto& [name, options] :
        std::initializer_list<std::pair<const char*, ModelOptions>>{{"vit_tiny_patch4_32", vit},
                                                                    {"deit_tiny_distilled_patch4_32", vit},
@@ -118,7 +118,7 @@ TEST(ResizePatches, LoadingAdaptsEveryFamilyWithPatches) {
 }
 
 TEST(ResizePatches, OtherPatchesOfTheSameImageAreFewerPositions) {
-  const ModelOptions options{.embed_dim = 12, .depth = 1, .num_heads = Numbers(3)};
+  const ModelOptions options{.embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
   const StateDict weights = create_model("vit_tiny_patch4_32", options).state_dict();
   ModelOptions other = options;
   other.patch_size = 8;

@@ -40,7 +40,7 @@ const ModelOptions vit_options{.num_classes = 3,
                                .patch_size = 8,
                                .embed_dim = 12,
                                .depth = 2,
-                               .num_heads = Numbers(3),
+                               .num_heads = PerStage(3),
                                .mlp_ratio = 2,
                                .norm_eps = 0.01};
 
@@ -74,15 +74,17 @@ TEST(WeightExchange, EveryArchitectureOfHuggingFace) {
   write_folder(folder / "deit", deit, config);
   expect_same_logits(load_model(folder / "deit"), deit, 32);
 
-  const Model swin = create_model(
-      "swin_tiny_patch2_window4_32",
-      {.num_classes = 2, .embed_dim = 12, .depths = Numbers({1, 2}), .num_heads = Numbers({1, 2}), .position = "both"});
+  const Model swin = create_model("swin_tiny_patch2_window4_32", {.num_classes = 2,
+                                                                  .embed_dim = 12,
+                                                                  .depths = PerStage({1, 2}),
+                                                                  .num_heads = PerStage({1, 2}),
+                                                                  .position = "both"});
   write_folder(folder / "swin", swin,
                R"({"model_type": "swin", "image_size": 32, "patch_size": 2, "embed_dim": 12, "depths": [1, 2],
                    "num_heads": [1, 2], "window_size": 4, "use_absolute_embeddings": true})");
   expect_same_logits(load_model(folder / "swin"), swin, 32);
 
-  const Model resnet = create_model("resnet18", {.num_classes = 2, .depths = Numbers({1, 1, 1, 1})});
+  const Model resnet = create_model("resnet18", {.num_classes = 2, .depths = PerStage({1, 1, 1, 1})});
   write_folder(folder / "resnet", resnet, R"({"model_type": "resnet", "layer_type": "basic", "depths": [1, 1, 1, 1],
                                               "hidden_sizes": [64, 128, 256, 512]})");
   expect_same_logits(load_model(folder / "resnet"), resnet, 32);

@@ -54,7 +54,7 @@ TEST(NamePattern, KnowsWhichWordItIs) {
 const ViTConfig vit{.image = 12, .patch = 4, .classes = 5, .dim = 8, .depth = 2, .heads = 2, .mlp_ratio = 2};
 ViTConfig vit_with_representation() {
   ViTConfig config = vit;
-  config.representation = 6;
+  config.representation_size = 6;
   return config;
 }
 SwinConfig swin(std::int64_t window, SwinPosition position = SwinPosition::relative) {
@@ -146,7 +146,7 @@ TEST(WeightLayouts, TorchvisionSwin) {
 TEST(WeightLayouts, TorchvisionRegNet) { compare_in_both<RegNet>("regnet_torchvision.safetensors", regnet); }
 TEST(WeightLayouts, HuggingFaceViT) { compare_in_both<VisionTransformer>("layout_vit_huggingface.safetensors", vit); }
 TEST(WeightLayouts, HuggingFaceDistilledDeiT) {
-  compare_in_both<DistilledVisionTransformer>("layout_deit_huggingface.safetensors", vit);
+  compare_in_both<DistilledVisionTransformer>("layout_deit_huggingface.safetensors", DistilledConfig{.vit = vit});
 }
 TEST(WeightLayouts, HuggingFaceSwin) {
   compare_in_both<SwinTransformer>("layout_swin_huggingface.safetensors", swin(2, SwinPosition::both));
@@ -202,7 +202,7 @@ TEST(WeightLayouts, EveryArchitectureGoesThereAndBack) {
             {WeightLayout::torchvision, WeightLayout::huggingface}},
            {"deit_tiny_distilled_patch4_32", {.embed_dim = 12, .depth = 2}, {WeightLayout::huggingface}},
            {"swin_tiny_patch2_window4_32",
-            {.embed_dim = 12, .depths = Numbers({1, 2, 1, 1})},
+            {.embed_dim = 12, .depths = PerStage({1, 2, 1, 1})},
             {WeightLayout::torchvision, WeightLayout::huggingface}},
            {"resnet18_cifar", {}, {WeightLayout::torchvision, WeightLayout::huggingface}},
            {"regnety_002", {}, {WeightLayout::torchvision, WeightLayout::huggingface}}}) {
@@ -285,7 +285,7 @@ TEST(WeightLayouts, ThePoolerOfHuggingFaceIsLeftOutAndSaid) {
 
   StateDict distilled = weights_of("layout_deit_huggingface.safetensors");
   distilled.emplace_back("deit.pooler.dense.weight", square);
-  auto deit = DistilledVisionTransformer::make(vit, Initializer(1));
+  auto deit = DistilledVisionTransformer::make({.vit = vit}, Initializer(1));
   EXPECT_EQ(load_weights(deit, distilled).notes.at(1), "left out deit.pooler.dense.weight" + ending);
 }
 

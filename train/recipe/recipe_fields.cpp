@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "models/registry.h"
 #include "optim/optimizer_table.h"
 #include "train/recipe/recipe.h"
 
@@ -121,9 +122,8 @@ Fields model_fields() {
   return {
       {"model", &Recipe::model, any("a name of `vitrine list-models`"), "architecture"},
       {"model-kwargs", &Recipe::model_kwargs, any("name=value pairs"),
-       "sizes that depart from the name, added to those of the recipe: patch_size, embed_dim, depth, num_heads, "
-       "mlp_ratio, norm_eps, class_token, global_pool, representation_size, weight_init (timm or jax); of Swin: depths "
-       "and num_heads such as \"2,2,6,2\", window_size, shift, position; of DeiT: distilled_head"},
+       fmt::format("sizes that depart from the name, added to those of the recipe\n{}",
+                   fmt::join(explain_options(), "\n"))},
       {"drop", &Recipe::drop, below_one(), "dropout rate"},
       {"drop-path", &Recipe::drop_path, below_one(), "stochastic depth rate of the last block"},
       {"pretrained-path", &Recipe::pretrained_path, any("a file or folder"),

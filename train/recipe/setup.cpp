@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/parameter_depth.h"
+#include "models/family/parameter_depth.h"
 #include "optim/optimizer_table.h"
 #include "weights/model_folder.h"
 
@@ -27,14 +27,14 @@ Normalization normalization_of(const PretrainedConfig& preprocessing) {
 
 /// Names of parameters outside the blocks (embeddings, stem, head), and of those like them that are
 /// exempt from decay wherever they are, such as tables of positions.
-std::vector<std::string> outside_blocks(const std::vector<std::string>& names,
-                                        const std::vector<std::string>& no_decay) {
-  const std::vector<int> depths = parameter_depths(names);
+std::vector<std::string> outside_blocks(const std::vector<std::string>& names, const Model::Info& info) {
+  const std::vector<int> depths = parameter_depths(names, info.layers);
   std::vector<std::string> outside;
   for (std::size_t i = 0; i < names.size(); ++i) {
     const std::string last = names[i].substr(names[i].rfind('.') + 1);
-    const bool is_exempt = std::ranges::any_of(no_decay, [&](const auto& n) { return n == names[i] || n == last; });
-    if (depths[i] == 0 || is_head_parameter(names[i]) || is_exempt) outside.push_back(names[i]);
+    const bool is_exempt =
+        std::ranges::any_of(info.no_decay, [&](const auto& n) { return n == names[i] || n == last; });
+    if (depths[i] == 0 || is_head_parameter(names[i], info.layers) || is_exempt) outside.push_back(names[i]);
   }
   return outside;
 }
@@ -147,12 +147,13 @@ LoaderOptions eval_loader_options(const Recipe& recipe) {
           .bad_samples_allowed = recipe.bad_samples};
 }
 
-std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names) {
-  const std::vector<int> depths = parameter_depths(names);
+std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names,
+                                         const LayerNames& layers) {
+  const std::vector<int> depths = parameter_depths(names, layers);
   const int deepest = depths.empty() ? 0 : *std::ranges::max_element(depths);
   std::vector<double> scales;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    const bool is_head = recipe.head_lr && is_head_parameter(names[i]);
+    const bool is_head = recipe.head_lr && is_head_parameter(names[i], layers);
     scales.push_back(is_head ? *recipe.head_lr / peak_learning_rate(recipe).value
                              : std::pow(recipe.layer_decay.value_or(1), deepest - depths[i]));
   }
@@ -163,13 +164,14 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
   const std::vector<NamedParameter> parameters = model.parameters();
   std::vector<std::string> names;
   for (const NamedParameter& parameter : parameters) names.push_back(parameter.name);
-  auto groups = parameter_groups(parameters, {.weight_decay = recipe.weight_decay,
-                                              .no_decay = model.info().no_decay,
-                                              .learning_rate_scales = learning_rate_scales(recipe, names)});
+  auto groups =
+      parameter_groups(parameters, {.weight_decay = recipe.weight_decay,
+                                    .no_decay = model.info().no_decay,
+                                    .learning_rate_scales = learning_rate_scales(recipe, names, model.info().layers)});
   OptimizerSettings settings{.learning_rate = peak_learning_rate(recipe).value,
                              .epsilon = recipe.opt_eps,
                              .momentum = recipe.momentum,
-                             .fallback_list = outside_blocks(names, model.info().no_decay),
+                             .fallback_list = outside_blocks(names, model.info()),
                              .kwargs = recipe.opt_kwargs};
   if (!recipe.opt_betas.empty()) settings.beta1 = recipe.opt_betas[0], settings.beta2 = recipe.opt_betas[1];
   return make_optimizer(recipe.opt, std::move(groups), settings);

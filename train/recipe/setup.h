@@ -39,7 +39,8 @@ LoaderOptions eval_loader_options(const Recipe& recipe);
 
 /// What each parameter's learning rate is multiplied by: layer_decay^(number of blocks behind it), or
 /// for the head, where the recipe has head_lr, head_lr / peak.
-std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names);
+std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names,
+                                         const LayerNames& layers);
 
 /// Its learning rate is a beginning only: TrainStep sets that of the schedule for each step.
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model);

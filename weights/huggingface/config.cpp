@@ -87,7 +87,7 @@ void read_vit(const ConfigFile& config, HuggingFaceModel& model) {
   o.patch_size = config.get<std::int64_t>("patch_size", 16);
   o.embed_dim = D;
   o.depth = static_cast<int>(config.get<std::int64_t>("num_hidden_layers", 12));
-  o.num_heads = Numbers(static_cast<int>(config.get<std::int64_t>("num_attention_heads", 12)));
+  o.num_heads = PerStage(static_cast<int>(config.get<std::int64_t>("num_attention_heads", 12)));
   o.mlp_ratio = mlp_ratio_of(config.get<std::int64_t>("intermediate_size", 3072), D);
   model.name = name_of_vit(o, distilled);
   o.norm_eps = config.get("layer_norm_eps", 1e-12);
@@ -100,8 +100,8 @@ void read_swin(const ConfigFile& config, HuggingFaceModel& model) {
   o.img_size = config.get<std::int64_t>("image_size", 224);
   o.patch_size = config.get<std::int64_t>("patch_size", 4);
   o.embed_dim = config.get<std::int64_t>("embed_dim", 96);
-  o.depths = Numbers(config.get("depths", std::vector<int>{2, 2, 6, 2}));
-  o.num_heads = Numbers(config.get("num_heads", std::vector<int>{3, 6, 12, 24}));
+  o.depths = PerStage(config.get("depths", std::vector<int>{2, 2, 6, 2}));
+  o.num_heads = PerStage(config.get("num_heads", std::vector<int>{3, 6, 12, 24}));
   o.window_size = config.get<std::int64_t>("window_size", 7);
   o.mlp_ratio = config.get("mlp_ratio", 4.0);
   if (config.get("use_absolute_embeddings", false)) o.position = "both";
@@ -133,7 +133,7 @@ void read_resnet(const ConfigFile& config, HuggingFaceModel& model) {
   VT_CHECK(!depths.empty() && widths == expected,
            "{}: is {}, expected {}, as ResNet-18, -34, -50 and their likes have it", config.where("hidden_sizes"),
            fmt::join(widths, " "), fmt::join(expected, " "));
-  model.options.depths = Numbers(depths);
+  model.options.depths = PerStage(depths);
   model.name = type == "bottleneck" ? "resnet50" : depths == std::vector<int>{3, 4, 6, 3} ? "resnet34" : "resnet18";
 }
 

@@ -28,9 +28,9 @@ Json config_of_vit(const Model&, const ViTConfig& c) {
 }
 
 Json config_of_deit(const Model& model, const DistilledConfig& c) {
-  const std::string answers = model.info().options.distilled_head.value_or("both");
-  VT_CHECK(answers == "both", "{}: distilled_head is \"{}\", expected \"both\", as Hugging Face's DeiT answers",
-           model.name(), answers);
+  VT_CHECK(c.inference_head == DistilledHead::both,
+           "{}: distilled_head is \"{}\", expected \"both\", as Hugging Face's DeiT answers", model.name(),
+           model.info().options.distilled_head.value_or("both"));
   Json config = config_of_vit(model, c.vit);
   config["model_type"] = "deit";
   config["architectures"] = {"DeiTForImageClassificationWithTeacher"};
@@ -108,9 +108,10 @@ struct Writer {
   Json operator()(const SwinConfig& c) const { return config_of_swin(model, c); }
   Json operator()(const ResNetConfig& c) const { return config_of_resnet(model, c); }
   Json operator()(const RegNetConfig& c) const { return config_of_regnet(model, c); }
-  Json operator()(const HybridConfig&) const {
-    throw Error(fmt::format("{}: is a hybrid, expected a ViT, DeiT, Swin, ResNet or RegNetY, as Hugging Face has them",
-                            model.name()));
+  /// A family without a function here.
+  Json operator()(const auto&) const {
+    throw Error(fmt::format("{}: is a {}, expected a ViT, DeiT, Swin, ResNet or RegNetY, as Hugging Face has them",
+                            model.name(), model.info().family));
   }
 };
 

@@ -9,13 +9,6 @@
 
 namespace vitrine {
 
-struct DistilledVisionTransformer;
-struct HybridVisionTransformer;
-struct RegNet;
-struct ResNet;
-struct SwinTransformer;
-struct VisionTransformer;
-
 /// One row of the table.
 struct LayerSummary {
   std::string name;  // as in the state dict, without ".weight"
@@ -32,15 +25,6 @@ struct ModelSummary {
   std::int64_t parameters() const;
   std::int64_t macs() const;
 };
-
-/// The layers of a ViT in the order in which they are used, with attention's two products (q k^T and the weighted sum of v).
-ModelSummary summarize(const VisionTransformer& model);
-
-ModelSummary summarize(const DistilledVisionTransformer& model);
-ModelSummary summarize(const SwinTransformer& model);
-ModelSummary summarize(const HybridVisionTransformer& model);
-ModelSummary summarize(const ResNet& model);  // for images of config.image pixels
-ModelSummary summarize(const RegNet& model);
 
 /// The table for a terminal: a header, a row for each layer, the totals.
 std::string to_table(const ModelSummary& summary);
