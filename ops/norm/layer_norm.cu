@@ -1,4 +1,5 @@
-// Layer normalisation over the last dim. Ba, Kiros and Hinton 2016, "Layer normalization", section 3.
+// Layer normalisation over the last dim. Ba, Kiros and Hinton 2016, "Layer normalization", section
+// 3.
 //
 // Of each row of x (..., D), with weight (D) and bias (D) for all rows:
 //
@@ -7,8 +8,8 @@
 //   y = n weight + bias
 //
 // The fast code has two passes over a row, which stays in the first-level cache: here on the CPU,
-// in ops/norm/layer_norm_cuda.h on a GPU. The same as plain loops: ops/norm/reference.h; from naive to
-// fast: benchmarks/ladders.
+// in ops/norm/layer_norm_cuda.h on a GPU. The same as plain loops: ops/norm/reference.h; from naive
+// to fast: benchmarks/ladders.
 #include <utility>
 #include <vector>
 
