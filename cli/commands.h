@@ -22,11 +22,12 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-/// What `look` gives, which looks at nothing but flags and recipes: its Error is a mistake in them.
-template <class Look>
-auto from_flags(const Look& look) {
+/// Calls `read` and returns its result. `read` must look at flags and recipes alone, not at files of data or weights: so its
+/// Error is a mistake in the command line, and is thrown on as a UsageError.
+template <class Read>
+auto from_flags(const Read& read) {
   try {
-    return look();
+    return read();
   } catch (const Error& error) {
     throw UsageError(error.what());
   }

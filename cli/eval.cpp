@@ -44,8 +44,9 @@ LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const D
   return loaded;
 }
 
-/// Where the names of the data are all known to the weights, they must stand at the same places; where they are others, such as
-/// "n01440764" for "tench", only a person can tell.
+/// Compares the names of the classes of the data with those of the weights. If the weights have every name of the data, a
+/// class that has another number in the data is an Error. If the data have other names, such as "n01440764" for "tench", the
+/// classes are taken to be the same by number, with a warning.
 void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, const Dataset& data) {
   const std::vector<std::string>&theirs = loaded.label_names, &ours = data.class_names();
   if (theirs.empty() || ours.empty()) return;

@@ -22,7 +22,7 @@ int report(const CLI::App& program, std::string message, int exit_code) {
   return exit_code;
 }
 
-/// What CLI11 could not place: a misspelt flag or a word too many.
+/// The words of the command line that CLI11 did not recognise: a misspelt flag or a word too many.
 void refuse_extras(const CLI::App& app) {
   const auto extras = app.remaining();
   if (extras.empty()) return;

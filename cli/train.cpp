@@ -1,4 +1,5 @@
-// vitrine train: a recipe, flags that win over it, and a run folder in the end.
+// vitrine train: reads the recipe and the flags, which win over it, and runs a Trainer, which leaves a
+// run folder. Read on in train/trainer.cpp for the loop and in train/train_step.cpp for one step.
 #include <fmt/core.h>
 
 #include <cstdlib>
@@ -18,13 +19,14 @@ Recipe resolve(const RecipeOptions& options) {
   if (const Recipe given = options.apply(); !given.resume.empty()) {
     const auto file = checkpoint_file(given.resume);
     base = parse_recipe(read_checkpoint_recipe(file), file.string());
-    base.max_steps = 0;  // it has been reached
+    base.max_steps = 0;  // a run that --max-steps stopped goes on
   }
   const Recipe recipe = options.apply(std::move(base));
   from_flags([&] {
     check_recipe(recipe);
     open_device(recipe.device);
-    summarize_model(recipe.model, model_options(recipe, 1));  // whatever the classes: has it these options?
+    // Checks that the model has the options of the recipe. The number of classes is not known before the data are open.
+    summarize_model(recipe.model, model_options(recipe, 1));
   });
   return recipe;
 }
@@ -42,8 +44,9 @@ void report_result(const Trainer& trainer) {
   fmt::print("try them: vitrine predict --checkpoint {} IMAGE...\n", folder.string());
 }
 
-/// One process trains. Several would each train all of it.
-void refuse_company() {
+/// An Error where this is one of several processes that a launcher such as mpirun or torchrun has started: each of them would
+/// train the whole model by itself.
+void reject_multi_process() {
   for (const char* variable : {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
     const char* value = std::getenv(variable);
     VT_CHECK(!value || std::atoi(value) <= 1,
@@ -52,7 +55,7 @@ void refuse_company() {
 }
 
 int run_train(const RecipeOptions& options) {
-  refuse_company();
+  reject_multi_process();
   const Recipe recipe = resolve(options);
   catch_signals();
   PrintingObserver observer(recipe.log_interval);

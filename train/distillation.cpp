@@ -96,7 +96,7 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
   shift_ = to_device(shift, placement.device);
 }
 
-Tensor Distillation::teach(const Tensor& images) const {
+Tensor Distillation::teacher_logits(const Tensor& images) const {
   const PauseRecording pause;
   const Tensor seen = scale_.defined() ? cast_data(images, DType::f32) * scale_ + shift_ : images;
   return cast(teacher_(placement_.place(seen)), DType::f32);

@@ -1,5 +1,6 @@
-// Distillation: a trained model, the teacher, tells another what it thinks of each image. Hinton et al. 2015, "Distilling the
-// knowledge in a neural network"; Touvron et al. 2021, section 4, for hard labels and the distillation token.
+// Distillation: the student learns from the logits that a trained model, the teacher, gives for the
+// same images. Hinton et al. 2015, "Distilling the knowledge in a neural network"; Touvron et al.
+// 2021, section 4, for hard labels and the distillation token.
 #pragma once
 
 #include <functional>
@@ -7,7 +8,7 @@
 #include <vector>
 
 #include "models/registry.h"
-#include "train/evaluate.h"
+#include "train/recipe/placement.h"
 #include "train/recipe/recipe.h"
 #include "weights/model_folder.h"
 
@@ -44,13 +45,14 @@ class Distillation {
                const std::vector<std::string>& class_names, Placement placement);
 
   /// The teacher's logits (B, K) f32 for images as the student gets them.
-  Tensor teach(const Tensor& images) const;
+  Tensor teacher_logits(const Tensor& images) const;
 
   const DistillationLoss& loss() const { return loss_; }
   const Model& teacher() const { return teacher_; }
 
-  /// Sums over the batch, f64 (3): images that the teacher gets right (of mixed ones, the larger part); on which the student's
-  /// first head agrees with the teacher; on which the student's first and last head agree.
+  /// Sums over the batch, f64 (3), in the order of AgreementCounts: images that the teacher gets right
+  /// (of mixed ones, the class of the larger part); on which the student's first head agrees with the
+  /// teacher; on which the student's first and last head agree. `classes` (B) i64: the labels.
   static Tensor agreement(const std::vector<Tensor>& heads, const Tensor& teacher, const Tensor& classes);
 
  private:

@@ -10,32 +10,12 @@
 #include "nn/image_layers.h"
 #include "nn/layers.h"
 #include "nn/module.h"
+#include "tests/support/member_count.h"
 
 namespace vitrine {
 namespace {
 
 // ---- A list of fields against the number of members ----
-
-/// Converts to anything but the aggregate itself, to try braces with so many initialisers.
-template <class Aggregate>
-struct Anything {
-  template <class T>
-  requires(!std::same_as<T, Aggregate>) operator T() const;  // never defined
-};
-
-template <class Aggregate, std::size_t... I>
-constexpr bool takes(std::index_sequence<I...>) {
-  return requires { Aggregate{(static_cast<void>(I), Anything<Aggregate>{})...}; };
-}
-
-/// The largest number of initialisers that Aggregate{...} takes: its number of members.
-template <class Aggregate, std::size_t Count = 16>
-constexpr std::size_t member_count() {
-  if constexpr (takes<Aggregate>(std::make_index_sequence<Count>{}))
-    return Count;
-  else
-    return member_count<Aggregate, Count - 1>();
-}
 
 template <Module M>
 std::size_t listed_count() {

@@ -50,7 +50,7 @@ TEST(RecipeFiles, EachIsAcceptedAndHasAModel) {
 
 /// The rate of an update or an epoch at the paper's batch, with 1,281,167 images.
 double rate(const Recipe& recipe, std::int64_t when) {
-  return make_schedule(recipe, 1'281'167 / recipe.total_batch()).at(when);
+  return make_schedule(recipe, peak_learning_rate(recipe).value, 1'281'167 / recipe.total_batch()).at(when);
 }
 
 // Touvron et al. 2021: table 9; epochs 4, 5 and 150 of the schedule as the released code runs it, which counts one later.
@@ -257,15 +257,15 @@ TEST(RecipeFiles, NoneOfImagenetGoesUnchecked) {
   EXPECT_EQ(found, checked);
 }
 
-TEST(MakeSchedule, WarmsUpForSoManyUpdates) {
+TEST(MakeSchedule, WarmsUpForAGivenNumberOfUpdates) {
   Recipe recipe = parse_recipe(
       "lr: 1\nepochs: 10\nwarmup-steps: 5\nwarmup-epochs: 3\nwarmup-lr: 0\nmin-lr: 0\nsched: linear\n", "test");
-  Schedule schedule = make_schedule(recipe, 10);
+  Schedule schedule = make_schedule(recipe, peak_learning_rate(recipe).value, 10);
   EXPECT_NEAR(schedule.at(4), 0.8, 1e-12);
   EXPECT_NEAR(schedule.at(5), 0.95, 1e-12);
   EXPECT_EQ(schedule.at(100), 0);
   recipe.warmup_prefix = true;
-  schedule = make_schedule(recipe, 10);
+  schedule = make_schedule(recipe, peak_learning_rate(recipe).value, 10);
   EXPECT_EQ(schedule.at(5), 1);
   EXPECT_NEAR(schedule.at(24), 0.8, 1e-12);
   EXPECT_EQ(schedule.at(100), 0);

@@ -73,7 +73,7 @@ TEST_F(BatchNormTeacher, AnswersAsAnEvaluationOfItsWeights) {
   const Tensor images = parts.first_batch().images;
   const Model loaded = load_model(teacher_).model;
   const Tensor expected = loaded(images);
-  EXPECT_EQ(values_of(parts.distillation.teach(images)), values_of(expected));
+  EXPECT_EQ(values_of(parts.distillation.teacher_logits(images)), values_of(expected));
   const Tensor with_statistics_of_the_batch = loaded.deep_copy()(images, {.training = true});
   EXPECT_TRUE(relative_error(with_statistics_of_the_batch, expected) >= 1e-2);
 }
@@ -82,13 +82,13 @@ TEST_F(BatchNormTeacher, StaysAsItWasWhileTheStudentLearns) {
   const Recipe recipe = taught("student", "kd-distill-type: token\n");
   Parts parts(recipe);
   const auto optimizer = make_optimizer(recipe, parts.student);
-  WeightUpdate update(recipe, parts.student, *optimizer, nullptr, &parts.distillation, {});
+  TrainStep train_step(recipe, parts.student, *optimizer, nullptr, &parts.distillation, {});
   const auto teacher = values_of(parts.distillation.teacher()), student = values_of(parts.student);
   EXPECT_EQ(teacher.at("bn1.num_batches_tracked"), Values{4});  // of its own training
   ASSERT_TRUE(teacher.contains("bn1.running_mean"));
   Generator generator{.seed = recipe.seed};
   parts.batches.source->start(0);
-  for (int step = 0; step < 2; ++step) update(*parts.batches.source, 1, 1e-2, generator);
+  for (int step = 0; step < 2; ++step) train_step(*parts.batches.source, 1, 1e-2, generator);
   EXPECT_EQ(values_of(parts.distillation.teacher()), teacher);
   EXPECT_NE(values_of(parts.student), student);
 }
@@ -99,7 +99,7 @@ TEST_F(BatchNormTeacher, IsNotRecorded) {
   const Model& teacher = parts.distillation.teacher();
   {
     Tape tape;
-    const Tensor answers = parts.distillation.teach(batch.images);
+    const Tensor answers = parts.distillation.teacher_logits(batch.images);
     EXPECT_EQ(tape.size(), 0);
     EXPECT_FALSE(tape.tracks(answers));
     const Tensor loss =
@@ -120,7 +120,7 @@ TEST_F(BatchNormTeacher, SeesImagesOfTheStudentsSize) {
   Parts parts(recipe);
   const Tensor images = parts.first_batch().images;
   EXPECT_EQ(images.size(3), 16);
-  EXPECT_EQ(values_of(parts.distillation.teach(images)), values_of(load_model(teacher_).model(images)));
+  EXPECT_EQ(values_of(parts.distillation.teacher_logits(images)), values_of(load_model(teacher_).model(images)));
   Notes notes;
   Trainer trainer(recipe, notes);
   EXPECT_EQ(trainer.run(), Trainer::Outcome::finished);

@@ -28,7 +28,8 @@ Image augmentation_sheet(const Recipe& recipe, const PretrainedConfig& preproces
 std::vector<std::vector<Tile>> augmentation_tiles(const Recipe& recipe, const PretrainedConfig& preprocessing,
                                                   const std::vector<NamedPicture>& pictures, int versions);
 
-/// What of the recipe a sheet of so many pictures does not show, as a sentence; empty where it shows all.
+/// A sentence that says that the sheet leaves out mixup or CutMix, where the recipe has it and the
+/// number of pictures is odd; else empty.
 std::string not_shown(const Recipe& recipe, std::size_t pictures);
 
 /// What was drawn for one image, as short phrases; none where the image was left as it is.

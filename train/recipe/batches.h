@@ -1,4 +1,5 @@
-// Where the batches of a run come from: made on the GPU where the data and their preparation allow it, else on the CPU and copied.
+// The batches of a run: made on the GPU where the data and their preparation allow it, else made on the
+// CPU and copied.
 #pragma once
 
 #include <memory>
@@ -9,17 +10,17 @@
 
 namespace vitrine {
 
-/// A source of batches and, on a GPU, what has become of the images: "50000 kept on cuda:0 as bytes, 154 MB".
+/// A source of batches and, on a GPU, a note on where the images are: "50000 kept on cuda:0 as bytes, 154 MB".
 struct Batches {
   std::unique_ptr<BatchSource> source;
   std::string note;
 };
 
-/// Batches to train a model with so many outputs. With `device-data: auto` on a GPU, the images of a small set stay there.
+/// Batches to train a model with `classes` outputs. With `device-data: auto` on a GPU, the images of a small set stay there.
 Batches training_batches(const Recipe& recipe, const TrainingData& data, const PretrainedConfig& preprocessing,
                          std::int64_t classes, Placement placement);
 
-/// All images of data.val in order, likewise.
+/// Batches of all images of data.val in order, kept on the GPU likewise.
 Batches evaluation_batches(const Recipe& recipe, const TrainingData& data, const PretrainedConfig& preprocessing,
                            Placement placement);
 

@@ -246,17 +246,16 @@ PeakRate peak_learning_rate(const Recipe& recipe) {
                              root ? "sqrt(" : "", recipe.total_batch(), recipe.lr_base_size, root ? ")" : "")};
 }
 
-std::vector<std::string> departures_from_file(const Recipe& recipe) {
+std::vector<std::string> departures_from_file(const Recipe& recipe, double learning_rate) {
   std::vector<std::string> sentences;
   if (recipe.file_total_batch == 0) return sentences;
   if (recipe.total_batch() != recipe.file_total_batch) {
     sentences.push_back(fmt::format("the total batch is {}, the recipe was made for {}", recipe.total_batch(),
                                     recipe.file_total_batch));
   }
-  const double rate = peak_learning_rate(recipe).value;
-  if (std::abs(rate - recipe.file_learning_rate) > 1e-9 * rate) {
+  if (std::abs(learning_rate - recipe.file_learning_rate) > 1e-9 * learning_rate) {
     sentences.push_back(fmt::format("the learning rate is {:.6g}, the recipe's, with its total batch of {}, {:.6g}",
-                                    rate, recipe.file_total_batch, recipe.file_learning_rate));
+                                    learning_rate, recipe.file_total_batch, recipe.file_learning_rate));
   }
   return sentences;
 }

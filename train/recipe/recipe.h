@@ -88,11 +88,11 @@ struct Recipe {
   std::string output = "runs", experiment, eval_metric = "top1", device = "cpu", amp_dtype = "bfloat16";
   bool amp = false, cuda_graph = true, cuda_autotune = false;
 
-  /// Not fields: the total batch and the peak learning rate of the YAML file that was read; 0 = no file.
+  /// The two members that are not fields: total batch and peak learning rate of the YAML file that was read; 0 = no file.
   std::int64_t file_total_batch = 0;
   double file_learning_rate = 0;
 
-  /// Images per update of the weights.
+  /// Images per training step.
   std::int64_t total_batch() const { return batch_size * grad_accum_steps; }
 };
 
@@ -154,8 +154,9 @@ struct PeakRate {
 };
 PeakRate peak_learning_rate(const Recipe& recipe);
 
-/// Where the flags depart from the batch or the learning rate of the file, which were chosen for each other: a sentence for each.
-std::vector<std::string> departures_from_file(const Recipe& recipe);
+/// A sentence for each of batch and learning rate that the flags have changed from the file's, which were chosen for each other.
+/// `learning_rate`: the peak of the recipe with the flags.
+std::vector<std::string> departures_from_file(const Recipe& recipe, double learning_rate);
 
 /// "; did you mean 'lr'?" where one of `names` is close to `name`, else nothing.
 std::string nearest_hint(std::string_view name, const std::vector<std::string>& names);

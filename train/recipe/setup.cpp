@@ -175,36 +175,23 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
   return make_optimizer(recipe.opt, std::move(groups), settings);
 }
 
-Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch) {
+Schedule make_schedule(const Recipe& recipe, double peak, std::int64_t steps_per_epoch) {
   const bool in_steps = recipe.warmup_steps > 0;
   const std::int64_t warmup_epochs = in_steps ? 0 : recipe.warmup_epochs;
   const std::int64_t decayed = recipe.epochs - (recipe.warmup_prefix ? warmup_epochs : 0);
   const Schedule by_epoch{.decay = decay_from_name(recipe.sched),
-                          .base = peak_learning_rate(recipe).value,
+                          .base = peak,
                           .minimum = recipe.min_lr,
                           .warmup_start = recipe.warmup_lr,
                           .warmup = warmup_epochs,
                           .total = std::max<std::int64_t>(1, decayed),
                           .decay_after_warmup = recipe.warmup_prefix};
   if (!recipe.sched_on_updates) return by_epoch;
-  Schedule by_update = by_epoch.times(updates_per_epoch);
+  Schedule by_update = by_epoch.times(steps_per_epoch);
   if (!in_steps) return by_update;
   by_update.warmup = recipe.warmup_steps;
   if (recipe.warmup_prefix) by_update.total = std::max<std::int64_t>(1, by_update.total - recipe.warmup_steps);
   return by_update;
-}
-
-Device open_device(const std::string& name) {
-  const Device device = device_from_name(name);
-  VT_CHECK(device.is_cpu() || VT_CUDA, "--device: is '{}', expected cpu: this build has no CUDA (cmake --preset cuda)",
-           name);
-  VT_CHECK(device.is_cpu() || device.index < cuda_device_count(),
-           "--device: is '{}', expected cpu: this machine has {} CUDA devices", name, cuda_device_count());
-  return device;
-}
-
-Placement open_placement(const Recipe& recipe) {
-  return {open_device(recipe.device), recipe.amp ? DType::bf16 : DType::f32};
 }
 
 }  // namespace vitrine

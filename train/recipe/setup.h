@@ -7,7 +7,7 @@
 #include "models/registry.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
-#include "train/evaluate.h"
+#include "train/recipe/placement.h"
 #include "train/recipe/recipe.h"
 
 namespace vitrine {
@@ -32,23 +32,20 @@ PretrainedConfig preprocessing(const Recipe& recipe, const Model& model);
 TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& preprocessing);
 EvalTransform eval_transform(const PretrainedConfig& preprocessing);
 
-/// With targets of so many classes, unless the loss takes the labels: with mixing, for binary cross-entropy, and on a GPU, where a
-/// recorded update cannot look at labels on the host.
+/// The batches have targets over `classes` classes where the loss does not take the labels: with mixing, for binary
+/// cross-entropy, and on a GPU, where a recorded step cannot look at labels on the host.
 LoaderOptions train_loader_options(const Recipe& recipe, std::int64_t classes, Device device);
 LoaderOptions eval_loader_options(const Recipe& recipe);
 
-/// By how much a recipe makes the learning rate of each parameter differ: layer_decay^(blocks behind it), and head-lr for the head.
+/// What each parameter's learning rate is multiplied by: layer_decay^(number of blocks behind it), or
+/// for the head, where the recipe has head_lr, head_lr / peak.
 std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names);
 
+/// Its learning rate is a beginning only: TrainStep sets that of the schedule for each step.
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model);
 
-/// Learning rate by number of the update (sched-on-updates), else by epoch.
-Schedule make_schedule(const Recipe& recipe, std::int64_t updates_per_epoch);
-
-/// "cpu", "cuda"; an Error where this build or this machine cannot.
-Device open_device(const std::string& name);
-
-/// The device, and bf16 with --amp.
-Placement open_placement(const Recipe& recipe);
+/// The learning rate of every step of a run, by the number of the step (sched-on-updates), else of the epoch. `peak`: see
+/// peak_learning_rate.
+Schedule make_schedule(const Recipe& recipe, double peak, std::int64_t steps_per_epoch);
 
 }  // namespace vitrine

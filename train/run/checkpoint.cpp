@@ -1,7 +1,6 @@
 // A checkpoint's tensors get prefixes, its numbers become JSON in the metadata.
 #include "train/run/checkpoint.h"
 
-#include <array>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -36,9 +35,9 @@ Json to_json(const EpochSummary& e) {
 
 EpochSummary epoch_from_json(const Json& json) {
   EpochSummary e{.epoch = json.at(0).get<std::int64_t>()};
-  std::size_t place = 1;
+  std::size_t column = 1;
   for (double* figure : figures(e)) {
-    if (place < json.size()) *figure = number(json.at(place++));  // earlier versions wrote fewer
+    if (column < json.size()) *figure = number(json.at(column++));  // earlier versions wrote fewer
   }
   return e;
 }
@@ -53,12 +52,13 @@ Json to_json(const Checkpoint& checkpoint) {
                {"generator_count", run.generator.count},
                {"loss_sum", number(run.loss_sum)},
                {"loss_images", run.loss_images},
-               {"agreement", run.agreement},
+               {"agreement", Json::array()},
                {"best", run.best ? number(*run.best) : Json()},
                {"best_epoch", run.best_epoch},
                {"seconds", number(run.seconds)},
                {"history", Json::array()},
                {"optimizer", Json::object()}};
+  for (const double* count : AgreementCounts::all(run.agreement)) json["agreement"].push_back(*count);
   for (const EpochSummary& epoch : run.history) json["history"].push_back(to_json(epoch));
   for (const auto& [name, count] : checkpoint.optimizer.counters) json["optimizer"][name] = count;
   return json;
@@ -72,7 +72,10 @@ void from_json(const Json& json, Checkpoint& checkpoint) {
   run.generator = {json.at("generator_seed").get<std::uint64_t>(), json.at("generator_count").get<std::uint64_t>()};
   run.loss_sum = number(json.at("loss_sum"));
   run.loss_images = json.at("loss_images").get<std::int64_t>();
-  run.agreement = json.value("agreement", run.agreement);
+  if (const auto counts = json.find("agreement"); counts != json.end()) {
+    std::size_t next = 0;
+    for (double* count : AgreementCounts::all(run.agreement)) *count = counts->at(next++).get<double>();
+  }
   if (!json.at("best").is_null()) run.best = number(json.at("best"));
   run.best_epoch = json.at("best_epoch").get<std::int64_t>();
   run.seconds = number(json.at("seconds"));

@@ -27,6 +27,25 @@ struct DistillationSummary {
   double between_heads = unknown_figure;
 };
 
+/// On how many training images two of the answers were the same class: see Distillation::agreement.
+struct AgreementCounts {
+  double teacher_right = 0;  // the teacher's and the label
+  double with_teacher = 0;   // the student's first head's and the teacher's
+  double between_heads = 0;  // the student's first and last head's
+
+  /// The counts in the order of Distillation::agreement and of checkpoints.
+  static auto all(auto& counts) {
+    return std::array{&counts.teacher_right, &counts.with_teacher, &counts.between_heads};
+  }
+
+  AgreementCounts& operator+=(const AgreementCounts& other) {
+    teacher_right += other.teacher_right;
+    with_teacher += other.with_teacher;
+    between_heads += other.between_heads;
+    return *this;
+  }
+};
+
 /// One line of summary.csv. Figures of an epoch without evaluation are unknown.
 struct EpochSummary {
   std::int64_t epoch = 0;
@@ -47,8 +66,8 @@ struct RunState {
   Generator generator;
   double loss_sum = 0;  // of this epoch's images so far
   std::int64_t loss_images = 0;
-  std::array<double, 3> agreement = {};  // of these images: Distillation::agreement
-  std::optional<double> best;            // value of the metric, larger is better
+  AgreementCounts agreement;   // of these images
+  std::optional<double> best;  // value of the metric, larger is better
   std::int64_t best_epoch = -1;
   double seconds = 0;
   std::vector<EpochSummary> history;

@@ -66,7 +66,7 @@ RunFolder RunFolder::create(const Recipe& recipe, std::int64_t image_size) {
 
 RunFolder RunFolder::open(const fs::path& checkpoint) {
   RunFolder folder(checkpoint.has_parent_path() ? checkpoint.parent_path() : fs::path("."));
-  for (const auto& entry : fs::directory_iterator(folder.path_)) {  // what a run that was killed had half written
+  for (const auto& entry : fs::directory_iterator(folder.path_)) {  // half-written files of a process that was killed
     const std::string name = entry.path().filename().string();
     if (name.starts_with(".") && name.ends_with(".partial")) fs::remove(entry.path());
   }
@@ -99,7 +99,7 @@ void RunFolder::save_epoch(const Checkpoint& checkpoint, std::int64_t epoch, boo
   if (is_best) link_atomically(last(), best());
   if (keep > 0) link_atomically(last(), path_ / fmt::format("checkpoint-{}.safetensors", epoch));
   auto numbered = numbered_checkpoints(path_);
-  // Of a run that was resumed at an earlier point: they are of another course.
+  // Checkpoints of later epochs are left from before the run was resumed at an earlier one: it takes another course now.
   while (!numbered.empty() && numbered.rbegin()->first > epoch) {
     std::error_code ignored;
     fs::remove(numbered.rbegin()->second, ignored);
