@@ -349,8 +349,8 @@ Tensor binary_cross_entropy_composed(const Tensor& logits, const Tensor& targets
   return mean(softplus(logits) - logits * targets);
 }
 
-// The fast code: softplus(x) = max(x, 0) + ln(1 + e^-|x|), where nothing overflows. The gradient: its
-// slope is sigmoid(x), and x t is linear in both, so
+// The fast code: softplus(x) = max(x, 0) + ln(1 + e^-|x|), where nothing overflows. The gradient:
+// its slope is sigmoid(x), and x t is linear in both, so
 //   dlogits = dy/n (sigmoid(x) - t),  dtargets = -dy/n x
 // Why: p - t once more; each element is a choice between two classes.
 

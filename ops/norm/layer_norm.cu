@@ -1,5 +1,4 @@
-// Layer normalisation over the last dim. Ba, Kiros and Hinton 2016, "Layer normalization", section
-// 3.
+// Layer normalisation over the last dim. Ba, Kiros, Hinton 2016, "Layer normalization", section 3.
 //
 // Of each row of x (..., D), with weight (D) and bias (D) for all rows:
 //

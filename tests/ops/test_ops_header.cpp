@@ -18,8 +18,8 @@ struct DeclaredOp {
   std::vector<std::string> operands;  // the tensors among its parameters
 };
 
-/// Every op that a header declares. The comment directly above a declaration belongs to it; where it
-/// begins with "The same", it goes on from the comment of the op before.
+/// Every op that a header declares. The comment directly above a declaration belongs to it; where
+/// it begins with "The same", it goes on from the comment of the op before.
 std::vector<DeclaredOp> declared_ops(const std::string& header) {
   std::ifstream file(source_dir() + "/" + header);
   EXPECT_TRUE(file) << "cannot read " << header;
