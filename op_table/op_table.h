@@ -1,5 +1,5 @@
-// The op table: one row per public op. That row alone drives its correctness tests, its gradient check, its layouts, its
-// error messages, `vitrine gradcheck` and its line in the benchmark.
+// The op table: one row per public op. That row alone drives its correctness tests, its gradient
+// check, its layouts, its error messages, `vitrine gradcheck` and its line in the benchmark.
 #pragma once
 
 #include <functional>
@@ -18,7 +18,8 @@ struct OpCase {
   std::string name;  // what is special: "broadcast", "odd sizes", "fully masked row"
   Tensors inputs;    // f64 (checked by gradcheck) or index/bool (passed through); the drivers cast f64 to f32 and bf16
   std::function<Tensor(const Tensors&)> call;  // the op itself, with the case's attributes bound
-  /// The same once more as naive loops in f64 on the CPU, written from the formula and from no op of ours.
+  /// The same once more as naive loops in f64 on the CPU, written from the formula and from no op
+  /// of ours.
   std::function<Tensor(const Tensors&)> reference;
 };
 
@@ -48,7 +49,8 @@ struct OpRow {
   std::function<std::vector<OpCase>()> cases;
   bool differentiable = true;
   bool second_derivative = true;  // its gradient can itself be differentiated
-  /// Largest error against the reference, relative to max(1, |reference|), in f32; bf16 is allowed 2^-8 of it and rounding.
+  /// Largest error against the reference, relative to max(1, |reference|), in f32; bf16 is allowed
+  /// 2^-8 of it and rounding.
   double f32_tolerance = 1e-6;
   std::vector<OpError> errors;
   std::function<OpBenchmark()> benchmark;
@@ -61,16 +63,18 @@ struct OpRow {
   }
 };
 
-/// Every row. Family `softmax` is the file cases/softmax.cpp with the function softmax_rows(): CMake
-/// makes the list of families from the files' names.
+/// Every row. Family `softmax` is the file cases/softmax.cpp with the function softmax_rows():
+/// CMake makes the list of families from the files' names.
 const std::vector<OpRow>& op_table();
 
-/// Deterministic test data: `uniform` in [low, high), never closer than 1e-2 to the kinks in `avoid`.
+/// Deterministic test data: `uniform` in [low, high), never closer than 1e-2 to the kinks in
+/// `avoid`.
 Tensor test_values(const Shape& shape, std::uint64_t stream, double low = -2, double high = 2,
                    std::initializer_list<double> avoid = {});
 Tensor test_indices(const Shape& shape, std::int64_t below, std::uint64_t stream, DType dtype = DType::i64);
 
-/// Calls body(index, offset) for each multi-index of `shape` in row-major order: the loop of every naive reference.
+/// Calls body(index, offset) for each multi-index of `shape` in row-major order: the loop of every
+/// naive reference.
 void for_each_index(const Shape& shape, const std::function<void(const Dims& index, std::int64_t position)>& body);
 /// ||a - b|| / ||b|| of two tensors of one shape, on any device. NaN where either has one.
 double relative_distance(const Tensor& a, const Tensor& b);

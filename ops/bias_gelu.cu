@@ -23,7 +23,8 @@ Tensor bias_gelu_composed(const Tensor& x, const Tensor& bias) { return gelu_com
 
 // ---- The gradient ----
 //
-//   dx = dy gelu'(z) with gelu'(z) = P(X <= z) + z p(z) (ops/gelu.cu),  dbias = sum of dx over the rows
+//   dx = dy gelu'(z) with gelu'(z) = P(X <= z) + z p(z) (ops/gelu.cu)
+//   dbias = sum of dx over the rows
 // Why: x and bias enter z alike, so dz is the gradient of both; but one bias serves all rows.
 
 namespace {

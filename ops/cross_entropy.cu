@@ -25,7 +25,6 @@ class RowResults {
   Compute<T>* losses() const {
     return static_cast<Compute<T>*>(losses_.raw_data());
   }
-  /// The losses' mean, a 0-d tensor.
   Tensor mean_loss(DType dtype) const { return cast(mean(losses_), dtype); }
 
  private:
@@ -46,8 +45,8 @@ Tensor cross_entropy_composed(const Tensor& logits, const Tensor& labels, double
 }
 
 // The fast code: with z = x - max and L = ln sum e^z, log p = z - L. The targets of a row add up to
-// 1, so its loss is L - sum(t z) = L - (1 - e) z[label] - e/K sum z.
-// The gradient: dL/dx = p, the softmax, and -sum(t z) is linear in x. With the mean's 1/B:
+// 1, so its loss is L - sum(t z) = L - (1 - e) z[label] - e/K sum z. The gradient: dL/dz = p, and
+// sum(t z) is linear in z. A shift of the row changes nothing, so dx is dz. With the mean's 1/B:
 //   dlogits = dy/B (p - t)
 // Why: the loss falls until the probabilities are the targets; p - t is how far they are from them.
 
@@ -71,8 +70,7 @@ void cross_entropy_cpu(const T* logits, const std::int64_t* labels, LogSumExp<C>
       const T* x = logits + b * K;
       const LogSumExp<C> row = log_sum_exp_row(x, K);
       C loss = row.log_total - target.on_label * (static_cast<C>(x[labels[b]]) - row.max);
-      // Without smoothing this term is left out, because 0 times a masked logit of -infinity is
-      // NaN.
+      // Not without smoothing: 0 times a masked logit of -infinity would be NaN.
       if (target.on_all != 0) {
         loss -= target.on_all * lane_sum<C>(K, [&](auto i) { return static_cast<C>(x[i]) - row.max; });
       }
@@ -163,9 +161,7 @@ Tensor cross_entropy_backward(const Tensor& logits, const Tensor& classes, const
              SmoothTarget<Compute<T>>(smoothing, K));
     };
 #if VT_CUDA
-    if (dy.device().is_cuda()) {
-      return run([&](auto... a) { launch_rows(cross_entropy_backward_kernel<T>, B, a...); });
-    }
+    if (dy.device().is_cuda()) return run([&](auto... a) { launch_rows(cross_entropy_backward_kernel<T>, B, a...); });
 #endif
     run(cross_entropy_backward_cpu<T>);
   });
@@ -353,8 +349,8 @@ Tensor binary_cross_entropy_composed(const Tensor& logits, const Tensor& targets
   return mean(softplus(logits) - logits * targets);
 }
 
-// The fast code: softplus(x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), where nothing overflows.
-// The gradient: softplus has the slope sigmoid(x), and x t is linear in both, so
+// The fast code: softplus(x) = max(x, 0) + ln(1 + e^-|x|), where nothing overflows. The gradient:
+// its slope is sigmoid(x), and x t is linear in both, so
 //   dlogits = dy/n (sigmoid(x) - t),  dtargets = -dy/n x
 // Why: p - t once more; each element is a choice between two classes.
 

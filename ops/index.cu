@@ -112,7 +112,9 @@ void gather_into(Tensor& y, const Tensor& index, const Tensor& x, int dim) {
   });
 }
 
-// ---- scatter_add, the adjoint: y = 0, then y[..., index[..., i, ...], ...] += x[..., i, ...] for i = 0, 1, ... ----
+// ---- scatter_add, the adjoint: y = 0, then y[..., index[..., i, ...], ...] += x[..., i, ...] ----
+//
+// for i = 0, 1, ... in this order.
 
 /// Columns of x: all dims but `dim`. Two columns never write to the same element, so threads share
 /// them out.
@@ -261,7 +263,9 @@ Tensor gather(const Tensor& x, int dim, const Tensor& index) {
   return gather_checked("gather", x, dim, index);
 }
 
-// ---- index_select: y[..., i, ...] = x[..., index[i], ...]; a gather whose index is the same for all other dims ----
+// ---- index_select: y[..., i, ...] = x[..., index[i], ...] ----
+//
+// A gather whose index is the same for all other dims.
 
 namespace {
 
@@ -288,7 +292,7 @@ Tensor index_select_unchecked(const Tensor& x, int dim, const Tensor& index) {
   return select_rows("index_select", x, normalize_dim(dim, x.dim(), "index_select"), index);
 }
 
-// ---- embedding: y[..., d] = weight[index[...], d]; the rows of weight (V, D) that index (...) names ----
+// ---- embedding: y[..., d] = weight[index[...], d]; weight (V, D), index (...) ----
 
 Tensor embedding(const Tensor& weight, const Tensor& index) {
   VT_CHECK(weight.dim() == 2, "embedding: weight has shape {}, expected (V, D)", to_string(weight.shape()));

@@ -96,7 +96,7 @@ Tensor round(const Tensor& x);                           // y = the nearest inte
 enum class GeluForm { erf, tanh };
 /// erf form: y = x P(X <= x) = x erfc(-x / sqrt 2) / 2, exact in the negative tail.
 ///   dx = dy (P(X <= x) + x p(x)) with the normal density p(x) = e^(-x^2/2) / sqrt(2 pi)
-/// tanh form: y = x s with s = sigmoid(w), w = 2 sqrt(2/pi) (x + 0.044715 x^3): x/2 (1 + tanh(w/2)).
+/// tanh form: y = x/2 (1 + tanh(w/2)) = x s, w = 2 sqrt(2/pi) (x + 0.044715 x^3), s = sigmoid(w).
 ///   dx = dy (s + x s (1 - s) dw/dx) with dw/dx = 2 sqrt(2/pi) (1 + 0.134145 x^2)
 Tensor gelu(const Tensor& x, GeluForm form = GeluForm::erf);
 /// y = gelu(x + bias) in one pass (ops/bias_gelu.cu), erf form; x (..., D), bias (D).
@@ -137,7 +137,7 @@ Tensor log_softmax(const Tensor& x, int dim = -1);
 // bf16: x, residual and y alone; statistics, factors and the sums of dweight and dbias are f32.
 
 /// y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), over the last dim;
-/// x (..., D), weight (D), bias (D). weight and bias may be f32 where x is bf16. With g = dy weight:
+/// x (..., D), weight and bias (D), which may be f32 where x is bf16. With g = dy weight:
 /// dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n), dbias = sum(dy).
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 struct SumAndNorm {
@@ -145,7 +145,8 @@ struct SumAndNorm {
 };
 /// A residual connection and the normalisation after it in one pass:
 /// sum = x + residual, norm = layer_norm(sum).
-/// dx = dresidual = dsum + the dx of layer_norm for dnorm, dweight = sum(dnorm n), dbias = sum(dnorm).
+/// dx = dresidual = dsum + the dx of layer_norm for dnorm,
+/// dweight = sum(dnorm n), dbias = sum(dnorm).
 SumAndNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
                           double epsilon = 1e-5);
 
@@ -159,14 +160,15 @@ struct RunningStatistics {
   Tensor mean, variance;
 };
 
-/// y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per channel. Ioffe and
-/// Szegedy 2015. In training mean and (biased) var are those of x, and running = (1 - momentum)
+/// y = n weight + bias with n = (x - mean) rstd, rstd = 1 / sqrt(var + epsilon), per channel. Ioffe
+/// and Szegedy 2015. In training mean and (biased) var are those of x, and running = (1 - momentum)
 /// running + momentum (mean, unbiased var); else they are the running ones. With g = dy weight:
-/// dx = rstd (g - mean(g) - n mean(g n)) in training, else rstd g; dweight = sum(dy n), dbias = sum(dy).
+/// dx = rstd (g - mean(g) - n mean(g n)) in training, else rstd g;
+/// dweight = sum(dy n), dbias = sum(dy).
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
                   bool training, double momentum = 0.1, double epsilon = 1e-5);
-/// y = n weight + bias with mean and (biased) var of each group of C/groups neighbouring channels of
-/// each image. Wu and He 2018. n, rstd and g as above, means over the group:
+/// y = n weight + bias with mean and (biased) var of each group of C/groups neighbouring channels
+/// of each image. Wu and He 2018. n, rstd and g as above, means over the group:
 /// dx = rstd (g - mean(g) - n mean(g n)), dweight = sum(dy n), dbias = sum(dy).
 Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, const Tensor& bias,
                   double epsilon = 1e-5);
@@ -191,10 +193,12 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias 
 
 /// y[b, o, p, q] = bias[o] + sum over c, i, j of
 ///                 weight[o, c, i, j] x[b, c0 + c, p stride + i - padding, q stride + j - padding]
-/// with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's group;
-/// y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1. Each product weight x passes dy
-/// on to both factors: dx = sum of dy weight over the products of that element of x,
-/// dweight = sum of dy x over the products of that element of weight, dbias = sum of dy over b, p, q.
+/// with zeros beyond the edge; weight (O, C/groups, kh, kw), bias (O), c0 = first channel of o's
+/// group; y (B, O, H', W') with H' = floor((H + 2 padding - kh) / stride) + 1.
+/// Each product weight x passes dy on to both factors:
+/// dx = sum of dy weight over the products of that element of x,
+/// dweight = sum of dy x over the products of that element of weight,
+/// dbias = sum of dy over b, p, q.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias = std::nullopt, std::int64_t stride = 1,
               std::int64_t padding = 0, std::int64_t groups = 1);
 
@@ -221,19 +225,20 @@ Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Int
 
 // ---- Attention (ops/attention/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 // bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16,
-// probabilities and score gradients are rounded to bf16 to be multiplied once more; the sums are f32.
+// probabilities and score gradients are rounded to bf16 to be multiplied once more; sums are f32.
 
-/// s = scale q k^T + bias (B, H, N, M), p = softmax(s), y = p v (B, H, N, D); q (B, H, N, D), k and v
-/// (B, H, M, D), scale 1/sqrt(D) by default. bias broadcasts to (B, H, N, M), or is (G, ...) with a G
-/// that divides B: then sample b takes bias b mod G.
-/// dv = p^T dy, dp = dy v^T, ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale ds^T q, dbias = ds
-/// summed over broadcast dims. A row that is fully masked by -inf gives 0 with gradient 0. No (N, M)
-/// matrix is kept for backward: it computes p again from q, k and the logsumexp of each row of s.
+/// s = scale q k^T + bias (B, H, N, M), p = softmax(s), y = p v (B, H, N, D); q (B, H, N, D), k and
+/// v (B, H, M, D), scale 1/sqrt(D) by default. bias broadcasts to (B, H, N, M), or is (G, ...) with
+/// a G that divides B: then sample b takes bias b mod G.
+/// dv = p^T dy, dp = dy v^T, ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale ds^T q,
+/// dbias = ds summed over broadcast dims.
+/// A row that is fully masked by -inf gives 0 with gradient 0. No (N, M) matrix is kept: backward
+/// computes p again from q, k and the logsumexp of each row of s.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias = std::nullopt,
                  std::optional<double> scale = std::nullopt);
-/// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v], then
-/// head, then dim; y (B, N, H D). dqkv = [dq | dk | dv] of attention. q, k, v and their gradients are
-/// views of qkv and dqkv, not copies.
+/// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v],
+/// then head, then dim; y (B, N, H D). dqkv = [dq | dk | dv] of attention. q, k, v and their
+/// gradients are views of qkv and dqkv, not copies.
 Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& bias = std::nullopt,
                       std::optional<double> scale = std::nullopt);
 
@@ -256,8 +261,8 @@ Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets);
 /// y = x m / (1 - p) with m = 0 with probability p, else 1, per element; 0 <= p < 1.
 /// dx = dy m / (1 - p).
 Tensor dropout(const Tensor& x, double probability, Random random);
-/// y = x m / (1 - p) with one m per sample (dim 0). Huang et al. 2016, "Deep networks with stochastic
-/// depth". dx = dy m / (1 - p).
+/// y = x m / (1 - p) with one m per sample (dim 0). dx = dy m / (1 - p).
+/// Huang et al. 2016, "Deep networks with stochastic depth".
 Tensor drop_path(const Tensor& x, double probability, Random random);
 
 // ---- Shape (ops/shape.cu): views, no copy unless said; gradients undo the view ----

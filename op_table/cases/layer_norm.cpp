@@ -24,8 +24,8 @@ OpCase normalize(const std::string& name, const Shape& shape, double epsilon = 1
           [=](const Tensors& in) { return layer_norm_naively(in[0], in[1], in[2], epsilon); }};
 }
 
-/// Both results side by side, (..., 2 D), of two inputs of one shape. In bf16 backward reads the rounded sum, so epsilon must
-/// keep 1 / sqrt(var + epsilon) small in rows that are all equal.
+/// Both results side by side, (..., 2 D), of two inputs of one shape. In bf16 backward reads the
+/// rounded sum, so epsilon must keep 1 / sqrt(var + epsilon) small in rows that are all equal.
 OpCase normalize_sum(const std::string& name, const Shape& shape, double epsilon = 0.5) {
   const Shape D = {shape.back()};
   return {name,

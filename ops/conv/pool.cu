@@ -205,7 +205,9 @@ Tensor max_pool2d(const Tensor& x, std::int64_t kernel, std::int64_t stride, std
   return take("max_pool2d", pooling, x, index);
 }
 
-// ---- avg_pool2d: y = sum of the window / kernel^2, dx = sum of the windows' dy / kernel^2; each the other's gradient ----
+// ---- avg_pool2d: y = sum of the window / kernel^2, dx = sum of the windows' dy / kernel^2 ----
+//
+// Each is the other's gradient.
 
 namespace {
 

@@ -1,5 +1,4 @@
-// Layer normalisation over the last dim. Ba, Kiros, Hinton, "Layer normalization" (2016), section
-// 3.
+// Layer normalisation over the last dim. Ba, Kiros, Hinton 2016, "Layer normalization", section 3.
 //
 // Of each row of x (..., D), with weight (D) and bias (D) for all rows:
 //
@@ -8,8 +7,8 @@
 //   y = n weight + bias
 //
 // The fast code has two passes over a row, which stays in the first-level cache: here on the CPU,
-// in ops/norm/layer_norm_cuda.h on a GPU, and as plain loops in ops/norm/reference.h. From a naive
-// kernel to these: benchmarks/ladders.
+// in ops/norm/layer_norm_cuda.h on a GPU. The same as plain loops: ops/norm/reference.h; from naive
+// to fast: benchmarks/ladders.
 #include <utility>
 #include <vector>
 

@@ -273,7 +273,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, const Tensor& weight, co
   return record_norm("group_norm", planes, x, weight, bias, statistics, false);
 }
 
-// ---- standardize_weight: a set is a filter. Qiao et al. 2019; it is group_norm of images with one channel ----
+// ---- standardize_weight: a set is a filter, an image with one channel. Qiao et al. 2019 ----
 
 Tensor standardize_weight(const Tensor& weight, double epsilon) {
   check_images("standardize_weight", weight, epsilon);

@@ -45,7 +45,7 @@ VT_HD RowStatistics<C> read_statistics(const C* statistics, const Planes& planes
   return norm_statistics::read_statistics(statistics, planes.set_of(plane), planes.sets);
 }
 
-// ---- What is done for each set or channel, on both devices: sums over its planes, in their order ----
+// ---- Per set or channel, on both devices: sums over its planes, in their order ----
 
 /// The mean of each set, rounded, from the sums of x.
 template <class C>

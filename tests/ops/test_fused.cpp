@@ -36,7 +36,8 @@ TEST(Fused, EqualsItsComposition) {
   }
 }
 
-// In a pre-norm block the sum goes on beside its norm: dx of the norm is added in place to the gradient that is there first.
+// In a pre-norm block the sum goes on beside its norm: dx of the norm is added in place to the
+// gradient that is there first.
 TEST(Fused, AddLayerNormAddsToTheGradientOfTheSum) {
   const Tensors inputs{test_values({6, 45}, 1), test_values({6, 45}, 2), test_values({45}, 3), test_values({45}, 4)};
   expect_equal(
@@ -51,7 +52,8 @@ TEST(Fused, AddLayerNormAddsToTheGradientOfTheSum) {
       inputs);
 }
 
-// The gradient that is there first may be visible to others too: here it is dy itself, which the caller still has.
+// The gradient that is there first may be visible to others too: here it is dy itself, which the
+// caller still has.
 TEST(Fused, LayerNormLeavesAGradientAloneThatOthersSee) {
   Tape tape;
   const Tensor x = tape.watch(test_values({3, 8}, 1)), ones_8 = ones({8}, DType::f64), zeros_8 = zeros({8}, DType::f64);
@@ -100,7 +102,8 @@ TEST(LayerNorm, GradientsEqualThePlainReference) {
 }
 
 TEST(LayerNorm, IsExactFarFromZero) {
-  // Rows of 2^20 plus multiples of 1/8, exact in f32: the result must be that of the multiples alone.
+  // Rows of 2^20 plus multiples of 1/8, exact in f32: the result must be that of the multiples
+  // alone.
   const std::int64_t D = 192;
   Tensor near = empty({2, D}), far = empty({2, D});
   for (std::int64_t i = 0; i < near.numel(); ++i) {

@@ -18,7 +18,8 @@ struct DeclaredOp {
   std::vector<std::string> operands;  // the tensors among its parameters
 };
 
-/// Every op that a header declares. The lines of comment directly above a declaration belong to it.
+/// Every op that a header declares. The comment directly above a declaration belongs to it; where
+/// it begins with "The same", it goes on from the comment of the op before.
 std::vector<DeclaredOp> declared_ops(const std::string& header) {
   std::ifstream file(source_dir() + "/" + header);
   EXPECT_TRUE(file) << "cannot read " << header;
@@ -31,7 +32,8 @@ std::vector<DeclaredOp> declared_ops(const std::string& header) {
     if (line.starts_with("//")) {
       comment += line + " ";
     } else if (std::regex_search(line, match, first_line)) {
-      DeclaredOp op{match[1], comment, {}};
+      const bool goes_on = comment.starts_with("/// The same ") && !ops.empty();
+      DeclaredOp op{match[1], goes_on ? ops.back().comment + comment : comment, {}};
       std::string declaration;
       do {
         const auto code_end = line.find("//");
