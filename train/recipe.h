@@ -18,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "tensor/closest_name.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -154,8 +155,5 @@ PeakRate peak_learning_rate(const Recipe& recipe);
 
 /// Where the flags depart from the batch or the learning rate of the file, which were chosen for each other: a sentence for each.
 std::vector<std::string> departures_from_file(const Recipe& recipe);
-
-/// "; did you mean 'lr'?" where one of `names` is close to `name`, else nothing.
-std::string nearest_hint(std::string_view name, const std::vector<std::string>& names);
 
 }  // namespace vitrine
