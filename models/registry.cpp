@@ -4,34 +4,19 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 
 #include "models/catalog.h"
+#include "tensor/closest_name.h"
 
 namespace vitrine {
 namespace {
-
-/// Number of insertions, deletions and replacements between two words (Levenshtein 1966).
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
 
 const Catalog::value_type& find_entry(std::string_view name) {
   const std::string_view bare = name.substr(0, name.find('.'));  // a tag names weights, not an architecture
   const auto found = catalog().find(bare);
   if (found != catalog().end()) return *found;
-  std::vector<std::string> names = list_models();
-  std::ranges::stable_sort(names, {}, [&](const std::string& other) { return edit_distance(bare, other); });
+  const std::vector<std::string> names = by_distance(bare, list_models());
   throw UnknownModel(fmt::format("create_model: no model is called \"{}\"; the closest of {} are {}, {}, {}", name,
                                  names.size(), names[0], names[1], names[2]));
 }

@@ -1,11 +1,10 @@
-// The single steps of the transforms: boxes, padding, colour, normalisation, erasing.
+// The single steps of the transforms: boxes, padding, normalisation, erasing.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 
 #include "data/augment/transforms.h"
-#include "data/image/blend.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -14,7 +13,7 @@ namespace {
 /// Rounds halves to the even neighbour, as Python does.
 int rounded(double value) { return static_cast<int>(std::nearbyint(value)); }
 
-/// The numbers of a stream one after the other: normal_number(random, 0), (random, 1), ...
+/// The normal values of a stream one after the other: normal_number(random, 0), (random, 1), ...
 class NormalSource {
  public:
   explicit NormalSource(const Random& random) : random_(random) {}
@@ -41,7 +40,8 @@ class NormalSource {
   std::size_t used_ = 4;
 };
 
-/// Noise runs through the box channel by channel, row by row; with one colour, number c fills channel c.
+/// Noise runs through the box channel by channel, row by row; with Mode::color, value c of the
+/// stream fills channel c.
 void erase_box(RandomErasing::Mode mode, const ErasedBox& erased, int height, int width, float* values) {
   NormalSource normal(erased.noise);
   const Box& box = erased.box;
@@ -108,43 +108,11 @@ Image pad(const Image& image, int padding, TrainTransform::Padding mode) {
   return padded;
 }
 
-Image adjust_brightness(Image image, double factor) {
-  const Blend blend(factor);
-  for (std::uint8_t& value : image.pixels) value = blend(0, value);
-  return image;
-}
-
-Image adjust_contrast(Image image, double factor) {
-  std::int64_t sum = 0;
-  const std::size_t count = image.pixels.size() / 3;
-  for (std::size_t i = 0; i < count; ++i) sum += luma(&image.pixels[3 * i]);
-  const int mean = count == 0 ? 0 : static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5);
-  const Blend blend(factor);
-  for (std::uint8_t& value : image.pixels) value = blend(mean, value);
-  return image;
-}
-
-Image adjust_saturation(Image image, double factor) {
-  const Blend blend(factor);
-  const std::size_t count = image.pixels.size() / 3;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint8_t* pixel = &image.pixels[3 * i];
-    const int grey = luma(pixel);
-    for (std::size_t c = 0; c < 3; ++c) pixel[c] = blend(grey, pixel[c]);
-  }
-  return image;
-}
-
-Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence& random) {
-  for (const AugmentStep& step : draw_color_jitter(jitter, random)) image = apply(std::move(image), step);
-  return image;
-}
-
 NormalizedBytes normalized_bytes(const Normalization& normalization) {
   NormalizedBytes value;
   for (std::size_t c = 0; c < 3; ++c) {
     for (std::size_t byte = 0; byte < 256; ++byte) {
-      value[c][byte] = (static_cast<float>(byte) / 255.0f - normalization.mean[c]) / normalization.deviation[c];
+      value[c][byte] = (static_cast<float>(byte) / 255.0f - normalization.mean[c]) / normalization.std[c];
     }
   }
   return value;

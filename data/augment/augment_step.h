@@ -1,10 +1,13 @@
-// AugmentStep: one operation of an augmentation with its drawn strength, so that drawing and applying are two things.
+// AugmentStep: one operation of an augmentation with its drawn magnitude, so that drawing and
+// applying are two things.
 //
-//   AugmentStep step{ImageOp::rotate, -27, Resampling::bicubic, {124, 116, 104}};
+//   AugmentStep step{"rotate", -27, Resampling::bicubic, {124, 116, 104}};
 //   image = apply(std::move(image), step);
 //   to_string(step);                                // "rotate -27"
 #pragma once
 
+#include <compare>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,32 +18,30 @@
 
 namespace vitrine {
 
-/// What can be done to an image, and the unit of AugmentStep::amount.
-enum class ImageOp {
-  identity,
-  auto_contrast,
-  equalize,
-  invert,
-  grayscale,     // these five: no amount
-  posterize,     // bits to keep, 0 to 8
-  solarize,      // threshold, 0 to 256
-  solarize_add,  // what is added, 0 to 255
-  color,
-  contrast,
-  brightness,
-  sharpness,  // these four: factor, 1 = unchanged
-  blur,       // standard deviation in pixels
-  shear_x,
-  shear_y,  // both: pixels per pixel
-  translate_x,
-  translate_y,  // both: pixels, to the left or upwards
-  rotate        // degrees, counter-clockwise
+struct AugmentStep;
+
+/// An operation on an image, by its name. The table in data/augment/augment_step.cpp has one row for each.
+class ImageOp {
+ public:
+  /// Throws an Error that lists all names for any other.
+  explicit ImageOp(std::string_view name);
+  ImageOp(const char* name) : ImageOp(std::string_view(name)) {}  // NOLINT: conversion is the point
+  static std::vector<ImageOp> all();
+
+  std::string_view name() const;
+  /// What AugmentStep::magnitude counts, such as "degrees, counter-clockwise"; empty: the operation
+  /// takes no magnitude.
+  std::string_view unit() const;
+  auto operator<=>(const ImageOp&) const = default;
+
+ private:
+  friend Image apply(Image image, const AugmentStep& step);
+  std::size_t row_ = 0;  // of the table
 };
-std::string_view name_of(ImageOp op);
 
 struct AugmentStep {
-  ImageOp op = ImageOp::identity;
-  double amount = 0;
+  ImageOp op = "identity";
+  double magnitude = 0;                         // in ImageOp::unit
   Resampling resampling = Resampling::nearest;  // of shears, shifts and rotations, as is the fill
   Color fill = {0, 0, 0};
 };
@@ -50,9 +51,15 @@ Image apply(Image image, const AugmentStep& step);
 /// "rotate -27", "equalize".
 std::string to_string(const AugmentStep& step);
 
-struct ColorJitter;
+/// Each strength s draws a factor from [max(0, 1 - s), 1 + s]; the three changes come in random
+/// order (torchvision's ColorJitter on Pillow images). 0 = unchanged.
+struct ColorJitter {
+  double brightness = 0, contrast = 0, saturation = 0;
+  bool active() const { return brightness > 0 || contrast > 0 || saturation > 0; }
+};
 
-/// The changes of brightness, contrast and saturation in a random order, as steps.
+/// The changes of brightness, contrast and saturation in their random order, as steps.
 std::vector<AugmentStep> draw_color_jitter(const ColorJitter& jitter, RandomSequence& random);
+Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence& random);
 
 }  // namespace vitrine

@@ -1,12 +1,15 @@
-// Tables of 256 values, sharpening and blurring. Compiled without fused multiply-add (data/CMakeLists.txt): Pillow
-// rounds products and sums one by one.
+// Tables of 256 values, blending, sharpening and blurring. Compiled without fused multiply-add
+// (data/CMakeLists.txt): Pillow rounds products and sums one by one.
 #include "data/augment/image_ops.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string_view>
 
-#include "data/image/blend.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -15,6 +18,28 @@ namespace {
 void check_channels(const Image& image, std::string_view op) {
   VT_CHECK(image.channels == 3, "{}: the image has {} channels, expected 3", op, image.channels);
 }
+
+/// first + factor * (second - first), cut to a byte towards zero: Pillow's Image.blend, with
+/// `second` the image itself.
+class Blend {
+ public:
+  /// The products are kept in a table so that each is rounded by itself, as in Pillow, on every
+  /// processor: fused with the sum, as compilers like to do, they give other bytes here and there.
+  explicit Blend(double factor) {
+    for (int i = 0; i < 511; ++i)
+      product_[static_cast<std::size_t>(i)] = static_cast<float>(factor) * static_cast<float>(i - 255);
+  }
+  std::uint8_t operator()(int first, int second) const {
+    const float value = static_cast<float>(first) + product_[static_cast<std::size_t>(second - first + 255)];
+    return static_cast<std::uint8_t>(std::clamp(value, 0.0f, 255.0f));
+  }
+
+ private:
+  std::array<float, 511> product_;  // factor * -255 ... factor * 255
+};
+
+/// ITU-R 601 luma, in 16-bit fixed point and rounded: Pillow's convert("L").
+int luma(const std::uint8_t* rgb) { return (rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16; }
 
 /// The new value of each of the 256 old ones.
 using Table = std::array<std::uint8_t, 256>;
@@ -68,7 +93,8 @@ Table stretching_table(const Histogram& counts) {
   return make_table([&](int value) { return std::clamp(static_cast<int>(value * scale + offset), 0, 255); });
 }
 
-/// Value v goes to (half a step + the pixels below v) / step, where a step is 1/255 of all pixels but the brightest.
+/// Value v goes to (half a step + the pixels below v) / step, where a step is 1/255 of all pixels
+/// but the brightest.
 Table equalizing_table(const Histogram& counts) {
   std::int64_t sum = 0, brightest = 0;
   int values = 0;
@@ -88,8 +114,8 @@ Table equalizing_table(const Histogram& counts) {
   });
 }
 
-/// Every value becomes the mean of its 3 x 3 neighbourhood, itself counted five times. The border, and an image too
-/// small to have an inside, stay.
+/// Every value becomes the mean of its 3 x 3 neighbourhood, itself counted five times. The border,
+/// and an image too small to have an inside, stay.
 Image smoothed(const Image& image) {
   Image result = image;
   const std::ptrdiff_t row = 3 * static_cast<std::ptrdiff_t>(image.width);
@@ -105,13 +131,14 @@ Image smoothed(const Image& image) {
   return result;
 }
 
-/// A box of 2 * whole + 1 pixels with weight `inner`, and one more on either side with weight `outer`, in 24-bit
-/// fixed point.
+/// A box of 2 * whole + 1 pixels with weight `inner`, and one more on either side with weight
+/// `outer`, in 24-bit fixed point.
 struct Box1D {
   int whole = 0;
   std::uint32_t inner = 0, outer = 0;
 
-  /// The box whose `passes` applications have the variance radius^2; the formulas are (7) and (14) of the paper.
+  /// The box whose `passes` applications have the variance radius^2; the formulas are (7) and (14)
+  /// of the paper.
   Box1D(float radius, int passes) {
     const float variance = radius * radius / static_cast<float>(passes);
     const float length = static_cast<float>(std::sqrt(12.0 * variance + 1.0));
@@ -125,8 +152,8 @@ struct Box1D {
   }
 };
 
-/// Blurs `count` values that lie `stride` apart, `passes` times. `line` is room for them and for the border, which is
-/// repeated whole + 1 times at either end.
+/// Blurs `count` values that lie `stride` apart, `passes` times. `line` is room for them and for
+/// the border, which is repeated whole + 1 times at either end.
 void blur_line(std::uint8_t* values, std::ptrdiff_t stride, int count, Box1D box, int passes,
                std::vector<std::uint8_t>& line) {
   const int margin = box.whole + 1;
@@ -187,6 +214,36 @@ Image grayscale(Image image) {
   check_channels(image, "grayscale");
   for (std::size_t i = 0; i < image.pixels.size(); i += 3) {
     std::memset(&image.pixels[i], luma(&image.pixels[i]), 3);
+  }
+  return image;
+}
+
+Image adjust_brightness(Image image, double factor) {
+  check_channels(image, "adjust_brightness");
+  const Blend blend(factor);
+  for (std::uint8_t& value : image.pixels) value = blend(0, value);
+  return image;
+}
+
+Image adjust_contrast(Image image, double factor) {
+  check_channels(image, "adjust_contrast");
+  std::int64_t sum = 0;
+  const std::size_t count = image.pixels.size() / 3;
+  for (std::size_t i = 0; i < count; ++i) sum += luma(&image.pixels[3 * i]);
+  const int mean = count == 0 ? 0 : static_cast<int>(static_cast<double>(sum) / static_cast<double>(count) + 0.5);
+  const Blend blend(factor);
+  for (std::uint8_t& value : image.pixels) value = blend(mean, value);
+  return image;
+}
+
+Image adjust_saturation(Image image, double factor) {
+  check_channels(image, "adjust_saturation");
+  const Blend blend(factor);
+  const std::size_t count = image.pixels.size() / 3;
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint8_t* pixel = &image.pixels[3 * i];
+    const int grey = luma(pixel);
+    for (std::size_t c = 0; c < 3; ++c) pixel[c] = blend(grey, pixel[c]);
   }
   return image;
 }

@@ -10,7 +10,8 @@
 namespace vitrine {
 namespace {
 
-/// The batch as raw memory: sample i is `values` floats from images + i * values, with `classes` targets.
+/// The batch as raw memory: sample i is `values` floats from images + i * values, with `classes`
+/// targets.
 struct Rows {
   float* images;
   float* targets;

@@ -1,8 +1,9 @@
 // Mixing: mixup and CutMix blend each image of a batch with its partner, and the targets with them.
 //
-// Sources: Zhang et al., "mixup" (2018); Yun et al., "CutMix" (2019); the combination is that of timm and
-// DeiT: one lambda per batch, CutMix instead of mixup with probability `switch_probability`, the partner of
-// sample i is sample B - 1 - i, and label smoothing sits inside the targets.
+// Sources: Zhang et al., "mixup" (2018); Yun et al., "CutMix" (2019); the combination is that of
+// timm and DeiT: one lambda per batch, CutMix instead of mixup with probability
+// `switch_probability`, the partner of sample i is sample B - 1 - i, and label smoothing sits
+// inside the targets.
 #pragma once
 
 #include <cstdint>
@@ -35,20 +36,22 @@ struct Mixing {
 /// "batch", "pair", "elem"; throws and lists these for anything else.
 Mixing::Mode mixing_mode_from_name(std::string_view name);
 
-/// Fills batch.targets from batch.labels, and mixes images and targets in place. B must be even where the
-/// epoch mixes. Random numbers depend on (seed, batch.epoch, batch.number) alone.
+/// Fills batch.targets from batch.labels, and mixes images and targets in place. B must be even
+/// where the epoch mixes. Random numbers depend on (seed, batch.epoch, batch.number) alone.
 void apply_mixing(const Mixing& mixing, std::int64_t num_classes, std::uint64_t seed, Batch& batch);
 
-/// What a smoothed target holds: 1 - smoothing + smoothing / K at the label, smoothing / K elsewhere.
+/// What a smoothed target holds: 1 - smoothing + smoothing / K at the label, smoothing / K
+/// elsewhere.
 struct TargetLevels {
   float on = 1, off = 0;
 };
 TargetLevels target_levels(std::int64_t num_classes, double smoothing);
 
-/// (B, K) f32: the levels.
+/// (B, K) f32: levels.on at each label, levels.off elsewhere.
 Tensor smooth_targets(const Tensor& labels, std::int64_t num_classes, double smoothing);
 
-/// One draw: mixup with `lambda`, or CutMix with the box of which `lambda` is the share left outside.
+/// One draw: mixup with `lambda`, or CutMix with the box of which `lambda` is the share left
+/// outside.
 struct MixingDraw {
   double lambda = 1;
   bool cutmix = false;
@@ -56,8 +59,9 @@ struct MixingDraw {
 };
 MixingDraw draw_mixing(const Mixing& mixing, int height, int width, RandomSequence& random);
 
-/// The draws of batch `number` with `count` images of (height, width), one for each sample, from random numbers that depend on
-/// (seed, epoch, number) alone. Nothing where the epoch does not mix; an odd count is an Error where it does.
+/// The draws of batch `number` with `count` images of (height, width), one for each sample, from
+/// random numbers that depend on (seed, epoch, number) alone. Nothing where the epoch does not mix;
+/// an odd count is an Error where it does.
 std::vector<MixingDraw> draw_batch_mixing(const Mixing& mixing, std::uint64_t seed, std::int64_t epoch,
                                           std::int64_t number, std::int64_t count, int height, int width);
 

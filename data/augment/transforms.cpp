@@ -27,9 +27,9 @@ void check_size(int image_size) {
 
 void check_normalization(const Normalization& normalization) {
   for (std::size_t c = 0; c < 3; ++c) {
-    VT_CHECK(normalization.deviation[c] > 0 && std::isfinite(normalization.mean[c]),
+    VT_CHECK(normalization.std[c] > 0 && std::isfinite(normalization.mean[c]),
              "transform: mean {} and std {} of channel {}, expected finite and std above 0", normalization.mean[c],
-             normalization.deviation[c], c);
+             normalization.std[c], c);
   }
 }
 
@@ -67,16 +67,16 @@ Image cropped(const TrainTransform& transform, const Image& image, RandomSequenc
 
 /// What the policy and the colour jitter do to the square image.
 std::vector<AugmentStep> draw_steps(const TrainTransform& transform, RandomSequence& random) {
-  AugmentSurroundings surroundings{.height = transform.image_size,
-                                   .width = transform.image_size,
-                                   .random_resampling = transform.random_interpolation};
+  AugmentContext context{.height = transform.image_size,
+                         .width = transform.image_size,
+                         .random_resampling = transform.random_interpolation};
   const bool bilinear = transform.interpolation == Interpolation::bilinear;
-  surroundings.resampling = bilinear ? Resampling::bilinear : Resampling::bicubic;
+  context.resampling = bilinear ? Resampling::bilinear : Resampling::bicubic;
   for (std::size_t c = 0; c < 3; ++c) {
     const double mean = std::nearbyint(255.0 * static_cast<double>(transform.normalization.mean[c]));
-    surroundings.fill[c] = static_cast<std::uint8_t>(std::clamp(mean, 0.0, 255.0));
+    context.fill[c] = static_cast<std::uint8_t>(std::clamp(mean, 0.0, 255.0));
   }
-  std::vector<AugmentStep> steps = transform.policy.draw(surroundings, random);
+  std::vector<AugmentStep> steps = transform.policy.draw(context, random);
   if (transform.color_jitter.active() && (transform.policy.empty() || transform.policy.keeps_color_jitter())) {
     std::ranges::copy(draw_color_jitter(transform.color_jitter, random), std::back_inserter(steps));
   }
@@ -114,7 +114,8 @@ void TrainTransform::operator()(const Image& image, RandomSequence& random, floa
   Image square = cropped(*this, image, random, drawn);
   drawn.flip = random.chance(horizontal_flip);
   drawn.steps = draw_steps(*this, random);
-  // The order of timm and torchvision: steps see the mirrored image. Without any, normalize mirrors for nothing.
+  // The order of timm and torchvision: steps see the mirrored image. Without any, normalize mirrors
+  // for nothing.
   if (drawn.flip && !drawn.steps.empty()) square = mirror(std::move(square));
   for (const AugmentStep& step : drawn.steps) square = apply(std::move(square), step);
   normalize(square, normalization, drawn.flip && drawn.steps.empty(), output);
@@ -124,12 +125,11 @@ void TrainTransform::operator()(const Image& image, RandomSequence& random, floa
 
 void EvalTransform::check() const {
   check_size(image_size);
-  VT_CHECK(crop_fraction > 0 && crop_fraction <= 1, "transform: crop_fraction is {}, expected above 0 and up to 1",
-           crop_fraction);
+  VT_CHECK(crop_pct > 0 && crop_pct <= 1, "transform: crop_pct is {}, expected above 0 and up to 1", crop_pct);
   check_normalization(normalization);
 }
 
-int EvalTransform::resized_side() const { return static_cast<int>(std::floor(image_size / crop_fraction)); }
+int EvalTransform::resized_side() const { return static_cast<int>(std::floor(image_size / crop_pct)); }
 
 void EvalTransform::operator()(const Image& image, float* output) const {
   const Image resized = with_shorter_side(image, resized_side(), interpolation);

@@ -1,13 +1,13 @@
-// Transforms: from an image of any size to the normalised floats that a model reads, with or without
-// augmentation.
+// Transforms: from an image of any size to the normalised floats that a model reads, with or
+// without augmentation.
 //
 //   TrainTransform train{.image_size = 32, .crop = TrainTransform::Crop::padded};
 //   std::vector<float> pixels(3 * 32 * 32);
 //   RandomSequence random(seed, Purpose::augmentation, stream);
 //   train(image, random, pixels.data());            // (3, H, W)
 //
-// The steps have the order and the meaning of timm and torchvision: crop, flip, augmentation policy, colour
-// jitter, normalise, erase.
+// The steps have the order and the meaning of timm and torchvision: crop, flip, augmentation
+// policy, colour jitter, normalise, erase.
 #pragma once
 
 #include <array>
@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/augment/augment_step.h"
 #include "data/augment/policy.h"
 #include "data/image/image.h"
 #include "data/image/pixel.h"
@@ -24,10 +25,10 @@
 
 namespace vitrine {
 
-/// value = (byte / 255 - mean) / deviation, for red, green and blue.
+/// value = (byte / 255 - mean) / std, for red, green and blue.
 struct Normalization {
   std::array<float, 3> mean = {0.5f, 0.5f, 0.5f};
-  std::array<float, 3> deviation = {0.5f, 0.5f, 0.5f};
+  std::array<float, 3> std = {0.5f, 0.5f, 0.5f};
 };
 
 inline constexpr Normalization imagenet_normalization{{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
@@ -36,16 +37,9 @@ inline constexpr Normalization cifar_normalization{{0.4914f, 0.4822f, 0.4465f}, 
 /// A pair low <= high.
 using Range = std::pair<double, double>;
 
-/// Each strength s draws a factor from [max(0, 1 - s), 1 + s]; the three changes come in random order
-/// (torchvision's ColorJitter on Pillow images). 0 = unchanged.
-struct ColorJitter {
-  double brightness = 0, contrast = 0, saturation = 0;
-  bool active() const { return brightness > 0 || contrast > 0 || saturation > 0; }
-};
-
-/// Random Erasing (Zhong et al. 2017), as timm does it after normalisation: with `probability`, 1 to `count`
-/// boxes of a share of the area drawn from `area` (divided by their number) and a log-uniform aspect ratio;
-/// up to 10 tries each.
+/// Random Erasing (Zhong et al. 2017), as timm does it after normalisation: with `probability`, 1
+/// to `count` boxes of a share of the area drawn from `area` (divided by their number) and a
+/// log-uniform aspect ratio; up to 10 tries each.
 struct RandomErasing {
   /// Filled with 0; one N(0, 1) number per channel; one per value. timm: const, rand, pixel.
   enum class Mode { constant, color, pixel };
@@ -59,9 +53,10 @@ struct RandomErasing {
 /// "const", "rand", "pixel"; throws and lists these for anything else.
 RandomErasing::Mode erasing_mode_from_name(std::string_view name);
 
-/// What a TrainTransform drew for one image: for people to look at.
+/// What a TrainTransform drew for one image, for contact sheets and tests.
 struct TransformRecord {
-  /// Taken from the image, or with Crop::padded and center from the resized one, where it may begin below 0.
+  /// Taken from the image, or with Crop::padded and center from the resized one, where it may begin
+  /// below 0.
   Box box = {};
   Interpolation interpolation = Interpolation::bicubic;
   bool flip = false;
@@ -95,14 +90,16 @@ struct TrainTransform {
 
   /// Throws an Error that names the field whose value is out of range.
   void check() const;
-  /// Fills `output` (3, image_size, image_size). All randomness comes from `random`; `record` learns what was drawn.
+  /// Fills `output` (3, image_size, image_size). All randomness comes from `random`; `record`
+  /// learns what was drawn.
   void operator()(const Image& image, RandomSequence& random, float* output, TransformRecord* record = nullptr) const;
 };
 
-/// For evaluation: shorter side to floor(image_size / crop_fraction), then the middle square of image_size.
+/// For evaluation: shorter side to floor(image_size / crop_pct), then the middle square of
+/// image_size.
 struct EvalTransform {
   int image_size = 32;
-  double crop_fraction = 1.0;  // crop_pct
+  double crop_pct = 1.0;  // share of the shorter side that evaluation looks at
   Interpolation interpolation = Interpolation::bicubic;
   Normalization normalization = {};
 
@@ -125,13 +122,9 @@ struct Transform {
 Box random_resized_crop_box(int height, int width, Range scale, Range ratio, RandomSequence& random);
 Box center_box(int height, int width, int size);
 Image pad(const Image& image, int padding, TrainTransform::Padding mode);
-Image adjust_brightness(Image image, double factor);
-Image adjust_contrast(Image image, double factor);
-Image adjust_saturation(Image image, double factor);
-Image apply_color_jitter(Image image, const ColorJitter& jitter, RandomSequence& random);
 
-/// The square that Crop::padded cuts out of an image of (height, width), where (0, 0) is the image's own corner: it may reach
-/// into the padding on all sides.
+/// The square that Crop::padded cuts out of an image of (height, width), where (0, 0) is the
+/// image's own corner: it may reach into the padding on all sides.
 Box padded_crop_box(const TrainTransform& transform, int height, int width, RandomSequence& random);
 
 /// What each byte of red, green and blue becomes.

@@ -1,5 +1,5 @@
-// The binary files of CIFAR-10 and CIFAR-100: records of one or two label bytes and 3 x 32 x 32 bytes of
-// pixels.
+// The binary files of CIFAR-10 and CIFAR-100: records of one or two label bytes and 3 x 32 x 32
+// bytes of pixels.
 //
 // Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
 #include <fstream>

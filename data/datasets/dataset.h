@@ -1,13 +1,16 @@
-// Datasets: numbered labelled images, from a folder, from the binary files of CIFAR and MNIST, or drawn on the spot.
+// Datasets: numbered labelled images, from a folder, from the binary files of CIFAR and MNIST, or
+// drawn on the spot.
 //
 //   auto train = open_dataset({.root = "data/cifar10", .split = "train"});  // finds out what the folder holds
 //   Sample sample = train->get(17);                                         // image and label
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/image/image.h"
@@ -40,37 +43,40 @@ using DatasetPtr = std::shared_ptr<const Dataset>;
 
 // ---- One function for each kind ----
 
-/// `folder`/<class>/<file>.{jpg,jpeg,png}, any letter case; classes are the subfolders sorted by name, as in
-/// torchvision. A missing folder, no class, or a class without an image is an Error.
+/// `folder`/<class>/<file>.{jpg,jpeg,png}, any letter case; classes are the subfolders sorted by
+/// name, as in torchvision. A missing folder, no class, or a class without an image is an Error.
 DatasetPtr open_image_folder(const std::filesystem::path& folder);
+/// The folder `root`/`split`; for an evaluation split, that of any of its usual names.
+DatasetPtr open_image_folder(const std::filesystem::path& root, const std::string& split);
 
-/// data_batch_1.bin ... data_batch_5.bin or test_batch.bin (CIFAR-10), train.bin or test.bin with the fine
-/// label (CIFAR-100), at `root` or in the folder that the published archive makes there. Names of the classes
-/// come from batches.meta.txt or fine_label_names.txt where present, else they are the numbers.
+/// data_batch_1.bin ... data_batch_5.bin or test_batch.bin (CIFAR-10), train.bin or test.bin with
+/// the fine label (CIFAR-100), at `root` or in the folder that the published archive makes there.
+/// Names of the classes come from batches.meta.txt or fine_label_names.txt where present, else they
+/// are "0", "1", ...
 DatasetPtr open_cifar10(const std::filesystem::path& root, const std::string& split);
 DatasetPtr open_cifar100(const std::filesystem::path& root, const std::string& split);
 
 /// Images (N, H, W) and labels (N) of unsigned bytes in IDX files, with or without gzip.
 DatasetPtr open_idx(const std::filesystem::path& images, const std::filesystem::path& labels);
+/// The two such files in `root` that have the usual names, train-images-idx3-ubyte or
+/// t10k-images-idx3-ubyte.
+DatasetPtr open_mnist(const std::filesystem::path& root, const std::string& split);
 
-/// `size` drawings of ten shapes at 32 x 32: random position, angle, size, slant, line width, colours,
-/// background, noise and stray lines. Sample `index` is a pure function of (seed, split, index).
+/// `size` drawings of ten shapes at 32 x 32: random position, angle, size, slant, line width,
+/// colours, background, noise and stray lines. Sample `index` is a pure function of (seed, split,
+/// index).
 DatasetPtr make_shapes(std::int64_t size, const std::string& split, std::uint64_t seed = 0);
-
-/// All of `dataset` decoded now by `threads` threads (0 = one per core) and kept as bytes. Samples that
-/// cannot be read throw from get(), as before.
-DatasetPtr hold_in_memory(DatasetPtr dataset, int threads = 0);
 
 // ---- All kinds ----
 
 struct DatasetOptions {
-  std::string kind = {};            // folder, cifar10, cifar100, mnist (also idx), shapes; empty: found out from `root`
-  std::filesystem::path root = {};  // not used by shapes
-  std::string split = "train";      // train, or any of test, val, validation: whichever of these is there
+  std::string kind = {};                      // of dataset_kinds(); empty: found out from `root`
+  std::filesystem::path root = {};            // not used by shapes
+  std::string split = "train";                // or any of evaluation_splits: the one of them that is there
   std::int64_t train_size = 20'000;           // of shapes
   std::int64_t test_size = 2'000;             // of shapes
   std::uint64_t seed = 0;                     // of shapes
-  std::size_t memory = std::size_t{1} << 30;  // a dataset whose pixels fit in so many bytes is decoded once and kept
+  std::size_t memory = std::size_t{1} << 30;  // bytes: a dataset whose pixels fit in is decoded once and kept
   int threads = 0;                            // that decode it; 0 = one per core
 };
 
@@ -79,5 +85,20 @@ DatasetPtr open_dataset(const DatasetOptions& options);
 
 /// The kind that `root` holds, by its files. Throws an Error that lists what would be recognised.
 std::string detect_dataset_kind(const std::filesystem::path& root);
+
+// ---- What the kinds share ----
+
+/// All of `dataset` decoded now by `threads` threads (0 = one per core) and kept as bytes. Samples
+/// that cannot be read throw from get(), as before.
+DatasetPtr cache_in_memory(DatasetPtr dataset, int threads = 0);
+/// The same if all pixels together take no more than `memory` bytes, judged by 16 samples; else
+/// `dataset` itself.
+DatasetPtr cache_if_small(DatasetPtr dataset, std::size_t memory, int threads);
+
+/// The names that the evaluation split goes by.
+inline constexpr std::array evaluation_splits = {"test", "val", "validation"};
+bool is_evaluation_split(const std::string& split);
+/// Throws an Error that begins with `source` unless the split is train or one of those.
+void check_split(std::string_view source, const std::string& split);
 
 }  // namespace vitrine

@@ -1,8 +1,8 @@
 // IDX files, in which MNIST and its relatives come: a big-endian header of sizes, then bytes; often
 // compressed by gzip.
 //
-// Source: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes, the element type (8 =
-// unsigned byte), the number of dims, and each size as 32 bits.
+// Source: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes, the element type
+// (8 = unsigned byte), the number of dims, and each size as 32 bits.
 #include <zlib.h>
 
 #include <algorithm>
@@ -137,8 +137,30 @@ class Idx : public Dataset {
   IdxFile labels_;  // (N)
 };
 
+/// The one file in `root` whose name ends with one of the usual spellings of MNIST's, such as
+/// train-images-idx3-ubyte.gz.
+fs::path find_idx_file(const fs::path& root, const std::string& stem, int dims) {
+  const std::string dashes = fmt::format("{}-idx{}-ubyte", stem, dims);
+  const std::string dots = fmt::format("{}.idx{}-ubyte", stem, dims);
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(root)) {
+    const std::string file = entry.path().filename().string();
+    for (const std::string& ending : {dashes, dots, dashes + ".gz", dots + ".gz"}) {
+      if (file.ends_with(ending)) found.push_back(entry.path());
+    }
+  }
+  VT_CHECK(!found.empty(), "{}: no file {} (or {}.gz)", root.string(), dashes, dashes);
+  return *std::ranges::min_element(found);
+}
+
 }  // namespace
 
 DatasetPtr open_idx(const fs::path& images, const fs::path& labels) { return std::make_shared<Idx>(images, labels); }
+
+DatasetPtr open_mnist(const fs::path& root, const std::string& split) {
+  const std::string stem = split == "train" ? "train" : "t10k";
+  const fs::path images = find_idx_file(root, stem + "-images", 3), labels = find_idx_file(root, stem + "-labels", 1);
+  return open_idx(images, labels);
+}
 
 }  // namespace vitrine

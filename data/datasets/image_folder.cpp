@@ -62,8 +62,25 @@ class ImageFolder : public Dataset {
   std::vector<File> files_;
 };
 
+/// root/split; for an evaluation split any of its usual names.
+fs::path split_folder(const fs::path& root, const std::string& split) {
+  if (fs::is_directory(root / split)) return root / split;
+  const bool evaluation = is_evaluation_split(split);
+  if (evaluation) {
+    for (const char* other : evaluation_splits) {
+      if (fs::is_directory(root / other)) return root / other;
+    }
+  }
+  throw Error(fmt::format("{}: no such folder; an image folder is {}/{}/<class>/<file>", (root / split).string(),
+                          root.string(), evaluation ? "{test, val or validation}" : split));
+}
+
 }  // namespace
 
 DatasetPtr open_image_folder(const fs::path& folder) { return std::make_shared<ImageFolder>(folder); }
+
+DatasetPtr open_image_folder(const fs::path& root, const std::string& split) {
+  return open_image_folder(split_folder(root, split));
+}
 
 }  // namespace vitrine

@@ -1,7 +1,9 @@
-// The generated dataset "shapes": ten line drawings under random geometry, colour, texture, noise and stray lines.
+// The generated dataset "shapes": ten line drawings under random geometry, colour, texture, noise
+// and stray lines.
 //
-// A drawing may be lighter or darker than its background and sits anywhere, so no linear template fits it: a linear model
-// gets about one in five right. What a model has to find is how the strokes go.
+// A drawing may be lighter or darker than its background and sits anywhere, so no linear template
+// fits it: a linear model gets about one in five right. What a model has to find is how the strokes
+// go.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -60,7 +62,8 @@ const std::vector<Drawing>& drawings() {
   return all;
 }
 
-/// An image in the making, with the distance of every pixel to the nearest line of the current drawing.
+/// An image in the making, with the distance of every pixel to the nearest line of the current
+/// drawing.
 class Canvas {
  public:
   explicit Canvas(RandomSequence& random) : random_(random) {}
@@ -221,8 +224,7 @@ class Shapes : public Dataset {
 }  // namespace
 
 DatasetPtr make_shapes(std::int64_t size, const std::string& split, std::uint64_t seed) {
-  VT_CHECK(split == "train" || split == "test" || split == "val" || split == "validation",
-           "shapes: split is \"{}\", expected train, test, val or validation", split);
+  check_split("shapes", split);
   return std::make_shared<Shapes>(size, split, seed);
 }
 

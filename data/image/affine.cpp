@@ -1,5 +1,6 @@
-// Sampling under an affine map. Compiled without fused multiply-add (data/CMakeLists.txt): Pillow rounds products and
-// sums one by one, and a coordinate that falls to the other side of a border takes another pixel.
+// Sampling under an affine map. Compiled without fused multiply-add (data/CMakeLists.txt): Pillow
+// rounds products and sums one by one, and a coordinate that falls to the other side of a border
+// takes another pixel.
 #include "data/image/affine.h"
 
 #include <algorithm>
@@ -13,8 +14,8 @@
 namespace vitrine {
 namespace {
 
-/// A coordinate along one axis: the lower of the two pixels whose centres enclose it, and how far it lies behind that
-/// centre.
+/// A coordinate along one axis: the lower of the two pixels whose centres enclose it, and how far
+/// it lies behind that centre.
 struct Position {
   int pixel;
   double fraction;
@@ -26,7 +27,8 @@ struct Position {
 
 int clamped(int i, int count) { return std::clamp(i, 0, count - 1); }
 
-// Red, green, blue and a fourth number that is not used, computed at once: GCC's and Clang's vectors.
+// Red, green, blue and a fourth number that is not used, computed at once: GCC's and Clang's
+// vectors.
 using Lanes = double __attribute__((vector_size(32)));
 
 struct WidePixel {

@@ -27,7 +27,8 @@ int longest_side(const std::vector<std::vector<Tile>>& rows) {
   return side;
 }
 
-/// Puts the picture into the middle of the square cell, enlarged by the largest whole factor that fits.
+/// Puts the picture into the middle of the square cell, enlarged by the largest whole factor that
+/// fits.
 void place(const Image& picture, int top, int left, int side, Image& sheet) {
   const int factor = std::max(1, side / std::max(picture.height, picture.width));
   top += (side - factor * picture.height) / 2;
@@ -47,7 +48,7 @@ void write_lines(const std::vector<std::string>& lines, int top, int left, Image
   }
 }
 
-/// How many characters fit into so many pixels; the last one needs no space behind it.
+/// How many characters fit into `pixels`; the last one needs no space behind it.
 int characters_in(std::int64_t pixels) { return static_cast<int>((pixels + 1) / glyph_width); }
 
 }  // namespace

@@ -7,13 +7,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string_view>
 #include <vector>
 
+#include "data/image/file_bytes.h"
+
 namespace vitrine {
 
-/// Pixels in row-major (H, W, C) order, 0 to 255. Everything in data/ hands out C = 3 (red, green, blue).
+/// Pixels in row-major (H, W, C) order, 0 to 255. Everything in data/ hands out C = 3 (red, green,
+/// blue).
 struct Image {
   int height = 0;
   int width = 0;
@@ -33,15 +35,9 @@ struct Image {
   }
 };
 
-/// No image file may claim more pixels than this, nor more than its number of bytes can encode: both are
-/// checked before memory is taken.
-inline constexpr std::int64_t max_image_pixels = 100'000'000;
-
-using Bytes = std::span<const std::uint8_t>;
-
-/// The decoders give RGB: grey is repeated, CMYK is converted, alpha is dropped (as Pillow's convert("RGB")
-/// does). `name` stands for the file in messages. A damaged, truncated or lying file is an Error that names
-/// it and the reason.
+/// The decoders give RGB: grey is repeated, CMYK is converted, alpha is dropped (as Pillow's
+/// convert("RGB") does). `name` stands for the file in messages. A damaged, truncated or lying file
+/// is an Error that names it and the reason.
 Image decode_jpeg(Bytes file, std::string_view name);
 Image decode_png(Bytes file, std::string_view name);
 
@@ -52,8 +48,5 @@ Image read_image(const std::filesystem::path& path);
 /// A PNG file of an image with 1 (grey) or 3 channels.
 std::vector<std::uint8_t> encode_png(const Image& image);
 void write_png(const Image& image, const std::filesystem::path& path);
-
-/// The whole file; an Error that names the path when it cannot be read or is larger than `max_bytes`.
-std::vector<std::uint8_t> read_bytes(const std::filesystem::path& path, std::size_t max_bytes = std::size_t{1} << 32);
 
 }  // namespace vitrine

@@ -1,7 +1,8 @@
 // JPEG files through libjpeg.
 //
-// libjpeg reports errors by longjmp, which must not cross an object with a destructor. So every function that
-// calls setjmp works on plain data only, and the C++ side turns the message it left into an Error.
+// libjpeg reports errors by longjmp, which must not cross an object with a destructor. So every
+// function that calls setjmp works on plain data only, and the C++ side turns the message it left
+// into an Error.
 #include <csetjmp>
 #include <cstdio>
 // libjpeg's headers need <cstdio> before them.
@@ -92,7 +93,8 @@ Image decode_jpeg(Bytes file, std::string_view name) {
   DestroyAtEnd destroy{decoder};
   VT_CHECK(read_header(decoder, file.data(), static_cast<unsigned long>(file.size())), "{}: bad JPEG header: {}", name,
            decoder.message);
-  // Every 8 x 8 block of some component costs a bit or more, and a block covers 32 x 32 pixels at the most.
+  // Every 8 x 8 block of some component costs a bit or more, and a block covers 32 x 32 pixels at
+  // the most.
   check_image_claim(name, decoder.info.image_height, decoder.info.image_width, file.size(), 8 * 32 * 32);
 
   const bool has_inks = decoder.info.num_components == 4;

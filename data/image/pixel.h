@@ -1,5 +1,5 @@
-// What CPU and GPU must agree on about the pixels of an augmented image, written once for both: which pixel a reflected border
-// shows, the noise in an erased box, and how two images are blended.
+// What CPU and GPU must agree on about the pixels of an augmented image, written once for both:
+// which pixel a reflected border shows, the noise in an erased box, and how two images are blended.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,8 @@
 
 namespace vitrine {
 
-/// Position i of a line of `count` pixels that is continued by reflection; the border pixel itself is not repeated.
+/// Position i of a line of `count` pixels that is continued by reflection; the border pixel itself
+/// is not repeated.
 VT_HD inline int reflected(int i, int count) { return i < 0 ? -i : i >= count ? 2 * (count - 1) - i : i; }
 
 /// A box that random erasing fills, and where its noise comes from.
@@ -29,15 +30,15 @@ struct NormalPair {
   float first, second;
 };
 
-/// Two standard normal numbers from two words of random bits (Box-Muller).
+/// Two standard normal values from two words of random bits (Box-Muller).
 VT_HD inline NormalPair normal_pair(std::uint32_t word0, std::uint32_t word1) {
   const float radius = std::sqrt(-2 * std::log((static_cast<float>(word0 >> 8) + 0.5f) * 0x1p-24f));
   const float angle = 2 * std::numbers::pi_v<float> * static_cast<float>(word1 >> 8) * 0x1p-24f;
   return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
-/// Standard normal number `index` of a stream; every block of random bits gives four. A GPU's logarithm and cosine may differ
-/// from the CPU's in the last bits: by 1e-6 of the number at the most.
+/// Standard normal value `index` of a stream; every block of random bits gives four. A GPU's
+/// logarithm and cosine may differ from the CPU's in the last bits: by 1e-6 of the value at most.
 VT_HD inline float normal_number(const Random& random, std::uint64_t index) {
   const PhiloxBlock block = random.block(index >> 2);
   const NormalPair pair =
@@ -45,7 +46,8 @@ VT_HD inline float normal_number(const Random& random, std::uint64_t index) {
   return (index & 1) ? pair.second : pair.first;
 }
 
-/// share * own + (1 - share) * other, rounded twice on every processor: compilers may fuse a bare sum of products or not.
+/// share * own + (1 - share) * other, rounded twice on every processor: compilers may fuse a bare
+/// sum of products or not.
 struct ShareBlend {
   float own_share, other_share;
 

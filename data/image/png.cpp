@@ -24,8 +24,8 @@ std::uint32_t big_endian(const std::uint8_t* bytes) {
 }  // namespace
 
 Image decode_png(Bytes file, std::string_view name) {
-  // Signature (8), length and name of the first chunk (8), then width, height, bit depth and colour type
-  // (10).
+  // Signature (8), length and name of the first chunk (8), then width, height, bit depth and colour
+  // type (10).
   VT_CHECK(file.size() >= 33 && std::memcmp(file.data() + 12, "IHDR", 4) == 0,
            "{}: bad PNG header: no IHDR chunk at offset 12 ({} bytes in all)", name, file.size());
   // Deflate shrinks 1032 times at the most, and a pixel takes a bit or more.

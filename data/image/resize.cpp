@@ -24,7 +24,8 @@ double filter_value(Interpolation interpolation, double x) {
 
 double filter_radius(Interpolation interpolation) { return interpolation == Interpolation::bilinear ? 1 : 2; }
 
-/// For each of the `output` positions along one axis: the first input position under the filter, and the weights.
+/// For each of the `output` positions along one axis: the first input position under the filter,
+/// and the weights.
 struct Taps {
   int width = 0;                     // weights kept per output position
   std::vector<int> first, count;     // (output)

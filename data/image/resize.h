@@ -1,9 +1,9 @@
 // Resizing and cropping of 8-bit images, equal to Pillow's antialiased filters.
 //
-// Source: the resampling described in Pillow's documentation ("Filters", resize with reducing_gap = None):
-// two passes, horizontal then vertical, each a weighted sum of the pixels under the filter, with 22-bit
-// fixed-point weights and rounding to 8 bits after each pass. The filter is stretched by the reduction, which
-// is what "antialiased" means.
+// Source: the resampling described in Pillow's documentation ("Filters", resize with reducing_gap =
+// None): two passes, horizontal then vertical, each a weighted sum of the pixels under the filter,
+// with 22-bit fixed-point weights and rounding to 8 bits after each pass. The filter is stretched
+// by the reduction, which is what "antialiased" means.
 #pragma once
 
 #include <string_view>
@@ -22,8 +22,8 @@ struct Box {
   int top = 0, left = 0, height = 0, width = 0;
 };
 
-/// The pixels inside `box`, which must lie inside the image and hold at least one pixel, resized to (height,
-/// width). Pixels outside the box have no influence.
+/// The pixels inside `box`, which must lie inside the image and hold at least one pixel, resized to
+/// (height, width). Pixels outside the box have no influence.
 Image resized_crop(const Image& image, Box box, int height, int width, Interpolation interpolation);
 Image resize(const Image& image, int height, int width, Interpolation interpolation);
 

@@ -97,7 +97,8 @@ struct BatchView {
 #if VT_CUDA
 constexpr int block_threads = 256;
 
-/// Sample i is made by blocks_per_image blocks: each thread makes one pixel, and together they go over the targets.
+/// Sample i is made by blocks_per_image blocks: each thread makes one pixel, and together they go
+/// over the targets.
 template <class T>
 __global__ void batch_kernel(BatchView view, unsigned blocks_per_image, T* images, float* targets) {
   const std::int64_t i = blockIdx.x / blocks_per_image;

@@ -1,8 +1,10 @@
-// BatchKernel: makes a batch from bytes that lie on the device, in one kernel: crop, flip, normalise, erase, mix, and the targets.
+// BatchKernel: makes a batch from bytes that lie on the device, in one kernel: crop, flip,
+// normalise, erase, mix, and the targets.
 //
-// The host draws what shall happen to each sample, with the functions that the transforms on the CPU use, and hands over the
-// few bytes of a SampleDraw. The kernel goes by output pixels: each thread looks up which byte its pixel shows, in the sample
-// and, where the batch is mixed, in the sample's partner. No intermediate image is ever stored.
+// The host draws the crop, flip, boxes and mixing of each sample, with the functions that the
+// transforms on the CPU use, and hands over the few bytes of a SampleDraw. The kernel goes by
+// output pixels: each thread looks up which byte its pixel shows, in the sample and, where the
+// batch is mixed, in the sample's partner. No intermediate image is ever stored.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +16,7 @@
 
 namespace vitrine {
 
-/// What happens to one sample of a batch.
+/// The random choices for one sample of a batch.
 struct SampleDraw {
   std::int64_t index = 0, label = 0;  // which image of the set
   std::int32_t top = 0, left = 0;     // the square's corner in the image; around the image lies the padding
@@ -32,12 +34,14 @@ struct BatchDraw {
 
 class BatchKernel {
  public:
-  /// `bytes`: u8 (count, H, W, 3), on the device where the batches are wanted. Only image_size, padding_mode, normalization and
-  /// erasing.mode of the transform are looked at: the rest has been drawn.
+  /// `bytes`: u8 (count, H, W, 3), on the device where the batches are wanted. Only image_size,
+  /// padding_mode, normalization and erasing.mode of the transform are looked at: the rest has been
+  /// drawn.
   BatchKernel(Tensor bytes, const TrainTransform& transform);
 
-  /// Fills images (B, 3, S, S), f32 or bf16, and, unless it is undefined, targets (B, K) f32 with these levels at the label and
-  /// elsewhere. Does not wait for a GPU; once the first batch is made, allocates nothing for batches that are no larger.
+  /// Fills images (B, 3, S, S), f32 or bf16, and, unless it is undefined, targets (B, K) f32 with
+  /// these levels at the label and elsewhere. Does not wait for a GPU; once the first batch is
+  /// made, allocates nothing for batches that are no larger.
   void operator()(const BatchDraw& draw, TargetLevels levels, Tensor& images, Tensor& targets);
 
  private:

@@ -1,4 +1,4 @@
-// Where a batch is written to.
+// Choosing between the tensor of a BatchPlace and a new one.
 #include "data/loader/batch_source.h"
 
 namespace vitrine {

@@ -1,10 +1,12 @@
-// BatchSource: what a training or an evaluation loop reads its batches from, wherever they are made.
+// BatchSource: what a training or an evaluation loop reads its batches from, wherever they are
+// made.
 //
 //   for (Batch& batch : source.epoch(0)) step(batch.images, batch.labels);
 //   for (Batch& batch : source.epoch(3, 40)) ...      // goes on from batch 40 of epoch 3
 //
-// Loader (data/loader/loader.h) makes batches on the CPU, DeviceLoader (data/loader/device_loader.h) on a GPU, and UploadingLoader
-// (data/loader/uploading_loader.h) copies those of a Loader to a GPU. With the same options they give the same batches.
+// Loader (data/loader/loader.h) makes batches on the CPU, DeviceLoader (data/loader/device_loader.h) on a GPU,
+// and PrefetchLoader (data/loader/prefetch_loader.h) copies those of a Loader to a GPU. With the same
+// options they give the same batches.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +18,8 @@
 
 namespace vitrine {
 
-/// Tensors that a batch shall be written into: the inputs of a recorded CUDA graph, which reads the same memory each time.
+/// Tensors that a batch shall be written into: the inputs of a recorded CUDA graph, which reads the
+/// same memory each time.
 struct BatchPlace {
   Tensor images, targets;  // as in Batch; undefined: a tensor of the batch's own
 };
@@ -33,15 +36,16 @@ class BatchSource {
 
   virtual std::int64_t batches_per_epoch() const = 0;
 
-  /// Starts `epoch` at batch `first_batch`; whatever was under way is dropped.
+  /// Starts `epoch` at batch `first_batch`, and drops the batches that are in the making.
   virtual void start(std::int64_t epoch, std::int64_t first_batch = 0) = 0;
 
-  /// The next batch of the epoch, or nothing after the last. What makes a batch impossible is thrown here, in the place of
-  /// that batch; the message begins with the sample's name.
+  /// The next batch of the epoch, or nothing after the last. Where a batch cannot be made, this
+  /// call throws the reason instead of giving the batch; the message begins with the sample's name.
   std::optional<Batch> next() { return next_into({}); }
 
-  /// The same. A source on the device of `place` writes into those of its tensors that have the batch's shape and dtype, and
-  /// the batch then holds them. Any other source takes no notice.
+  /// The same. A source whose batches are on the device of `place` writes into those of its tensors
+  /// that have the batch's shape and dtype, and the batch then holds them. Any other source ignores
+  /// `place`.
   virtual std::optional<Batch> next_into(const BatchPlace& place) = 0;
 
   /// "path: reason" of the samples that were replaced so far, in order of their index.

@@ -33,7 +33,8 @@ DeviceImages::DeviceImages(DatasetPtr dataset, Tensor bytes)
       labels_(static_cast<std::size_t>(dataset_->size())),
       failures_(static_cast<std::size_t>(dataset_->size())) {}
 
-DeviceImages::Outcome DeviceImages::load(DatasetPtr dataset, int shorter_side, Device device, std::size_t most_bytes) {
+DeviceImages::LoadResult DeviceImages::load(DatasetPtr dataset, int shorter_side, Device device,
+                                            std::size_t most_bytes) {
   const std::optional<Image> first = first_image(*dataset);
   if (!first) return {nullptr, "none of the first images can be read"};
   const int height = first->height, width = first->width;
@@ -50,18 +51,19 @@ DeviceImages::Outcome DeviceImages::load(DatasetPtr dataset, int shorter_side, D
   const std::shared_ptr<DeviceImages> images(new DeviceImages(std::move(dataset), std::move(bytes)));
   const std::int64_t piece = std::max<std::int64_t>(1, (4 << 20) / image_bytes);  // bounds the memory of the host
   for (std::int64_t begin = 0; begin < count; begin += piece) {
-    const std::string obstacle = images->decode(begin, std::min(piece, count - begin));
-    if (!obstacle.empty()) return {nullptr, obstacle};
+    const std::string reason = images->decode(begin, std::min(piece, count - begin));
+    if (!reason.empty()) return {nullptr, reason};
   }
   return {images, ""};
 }
 
-/// Fills the bytes of samples first ... first + count - 1. Returns the obstacle if one of them has another size.
+/// Fills the bytes of samples first ... first + count - 1. Returns the reason if one of them has
+/// another size.
 std::string DeviceImages::decode(std::int64_t first, std::int64_t count) {
   const std::int64_t image_bytes = std::int64_t{3} * height() * width();
   Tensor piece = zeros({count, height(), width(), 3}, DType::u8);
   std::uint8_t* pixels = piece.data<std::uint8_t>();
-  std::vector<std::string> obstacles(static_cast<std::size_t>(count));
+  std::vector<std::string> reasons(static_cast<std::size_t>(count));
   parallel_for(count, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto index = static_cast<std::size_t>(first + i);
@@ -71,7 +73,7 @@ std::string DeviceImages::decode(std::int64_t first, std::int64_t count) {
         if (sample.image.height == height() && sample.image.width == width()) {
           std::memcpy(pixels + i * image_bytes, sample.image.pixels.data(), static_cast<std::size_t>(image_bytes));
         } else {
-          obstacles[static_cast<std::size_t>(i)] =
+          reasons[static_cast<std::size_t>(i)] =
               fmt::format("{} has {} x {} pixels, others {} x {}", dataset_->name(first + i), sample.image.width,
                           sample.image.height, width(), height());
         }
@@ -80,8 +82,8 @@ std::string DeviceImages::decode(std::int64_t first, std::int64_t count) {
       }
     }
   });
-  for (const std::string& obstacle : obstacles) {
-    if (!obstacle.empty()) return obstacle;
+  for (const std::string& reason : reasons) {
+    if (!reason.empty()) return reason;
   }
   Tensor target = bytes_.view_as(piece.shape(), piece.strides(), first * image_bytes);
   copy_into(target, piece);

@@ -22,10 +22,10 @@ DeviceTransform::DeviceTransform(const TrainTransform& transform)
   // All fields by name, so that the compiler asks for a decision here when there is a new one.
   const auto& [size, crop, padding, padding_mode, scale, ratio, interpolation, random_interpolation, flip, policy,
                jitter, normalization, erasing] = transform;
-  if (crop == TrainTransform::Crop::resized) obstacle = "random boxes are resized";
-  if (random_interpolation) obstacle = "the interpolation is drawn";
-  if (jitter.active()) obstacle = "colours are changed";
-  if (!policy.empty()) obstacle = "a policy changes them";
+  if (crop == TrainTransform::Crop::resized) reason = "random boxes are resized";
+  if (random_interpolation) reason = "the interpolation is drawn";
+  if (jitter.active()) reason = "colours are changed";
+  if (!policy.empty()) reason = "a policy changes them";
 }
 
 DeviceTransform::DeviceTransform(const EvalTransform& transform)
@@ -46,8 +46,8 @@ DeviceLoader::DeviceLoader(std::shared_ptr<const DeviceImages> images, const Dev
       kernel_(images_->bytes(), transform_),
       bad_(images_->dataset(), options_.bad_samples_allowed) {
   options_.check(images_->dataset());
-  VT_CHECK(transform.obstacle.empty(), "device loader: {}, expected padded or centre crops without colour changes",
-           transform.obstacle);
+  VT_CHECK(transform.reason.empty(), "device loader: {}, expected padded or centre crops without colour changes",
+           transform.reason);
   VT_CHECK(std::min(images_->height(), images_->width()) == transform.shorter_side,
            "device loader: images have {} x {} pixels, expected a shorter side of {}", images_->width(),
            images_->height(), transform.shorter_side);
@@ -85,8 +85,8 @@ std::optional<Batch> DeviceLoader::next_into(const BatchPlace& place) {
   return batch;
 }
 
-/// Everything random about the batch, in the order in which TrainTransform and apply_mixing draw. Fills batch.indices and
-/// batch.labels.
+/// Everything random about the batch, in the order in which TrainTransform and apply_mixing draw.
+/// Fills batch.indices and batch.labels.
 BatchDraw DeviceLoader::draw(Batch& batch) {
   const std::int64_t first = batch.number * options_.batch_size;
   const std::int64_t count = std::min(options_.batch_size, options_.samples(images_->dataset()->size()) - first);
@@ -96,11 +96,11 @@ BatchDraw DeviceLoader::draw(Batch& batch) {
   draws.boxes.resize(static_cast<std::size_t>(count) * draws.most_boxes);
   std::vector<std::int64_t> labels;
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t place = first + i;
-    SampleDraw sample{.index = order_[static_cast<std::size_t>(place)]};
+    const std::int64_t position = first + i;
+    SampleDraw sample{.index = order_[static_cast<std::size_t>(position)]};
     sample.label = bad_.replacing(sample.index, [this](std::int64_t index) { return images_->label(index); });
     RandomSequence random =
-        augmentation_numbers(options_, batch.epoch, place, sample.index, images_->dataset()->size());
+        augmentation_numbers(options_, batch.epoch, position, sample.index, images_->dataset()->size());
     const Box square = square_of(transform_, images_->height(), images_->width(), random);
     sample.top = square.top;
     sample.left = square.left;

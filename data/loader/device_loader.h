@@ -1,13 +1,14 @@
 // DeviceLoader: the batches of a Loader, made on a GPU from images that are kept there as bytes.
 //
 //   const DeviceTransform transform = TrainTransform{.image_size = 32};
-//   if (!transform.obstacle.empty()) ...                  // the kernel cannot do it: use a Loader
-//   auto [images, obstacle] = DeviceImages::load(dataset, transform.shorter_side, cuda(0), most_bytes_on(cuda(0)));
+//   if (!transform.reason.empty()) ...                  // the kernel cannot do it: use a Loader
+//   auto [images, reason] = DeviceImages::load(dataset, transform.shorter_side, cuda(0), most_bytes_on(cuda(0)));
 //   DeviceLoader loader(images, transform, {.batch_size = 128, .seed = 1});
 //   for (Batch& batch : loader.epoch(0)) step(batch.images, batch.targets);
 //
-// With the same dataset, transform and options, a Loader gives the same batches: the random numbers are drawn by the same
-// functions in the same order. All values have the same bits, but for the noise in erased boxes (see normal_number).
+// With the same dataset, transform and options, a Loader gives the same batches: the random numbers
+// are drawn by the same functions in the same order. All values have the same bits, but for the
+// noise in erased boxes (see normal_number).
 #pragma once
 
 #include <memory>
@@ -27,7 +28,7 @@ namespace vitrine {
 struct DeviceTransform {
   TrainTransform steps;
   int shorter_side = 0;  // that the images must have
-  std::string obstacle;  // why the kernel cannot do it; empty: it can
+  std::string reason;    // why the kernel cannot do it; empty: it can
 
   DeviceTransform(const TrainTransform& transform);  // NOLINT: conversion is the point
   DeviceTransform(const EvalTransform& transform);   // NOLINT
@@ -35,8 +36,9 @@ struct DeviceTransform {
 
 class DeviceLoader : public BatchSource {
  public:
-  /// Batches live where the images do, and their images are of `dtype`: f32, or bf16 for mixed precision. Workers and prefetch
-  /// play no part: next() draws a batch's random numbers and queues the kernel.
+  /// Batches live where the images do, and their images are of `dtype`: f32, or bf16 for mixed
+  /// precision. Workers and prefetch play no part: next() draws a batch's random numbers and queues
+  /// the kernel.
   DeviceLoader(std::shared_ptr<const DeviceImages> images, const DeviceTransform& transform, LoaderOptions options,
                DType dtype = DType::f32);
 

@@ -1,4 +1,4 @@
-// Checks of the options, the shuffle, and the list of samples that could not be read.
+// Checks of the options, the shuffle, the repeats, and the list of samples that could not be read.
 #include "data/loader/epoch.h"
 
 #include <numeric>
@@ -32,6 +32,18 @@ std::int64_t LoaderOptions::batches_per_epoch(std::int64_t size) const {
   return drop_last ? samples(size) / batch_size : (samples(size) + batch_size - 1) / batch_size;
 }
 
+std::int64_t samples_per_epoch(std::int64_t size, int repeats) {
+  const std::int64_t multiple = 256;
+  return repeats > 1 && size >= multiple ? size / multiple * multiple : size;
+}
+
+std::vector<std::int64_t> repeated_order(const std::vector<std::int64_t>& order, int repeats) {
+  const std::int64_t count = samples_per_epoch(static_cast<std::int64_t>(order.size()), repeats);
+  std::vector<std::int64_t> repeated(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < repeated.size(); ++i) repeated[i] = order[i / static_cast<std::size_t>(repeats)];
+  return repeated;
+}
+
 std::vector<std::int64_t> epoch_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));
   std::iota(order.begin(), order.end(), std::int64_t{0});
@@ -49,9 +61,9 @@ std::vector<std::int64_t> sample_order(const LoaderOptions& options, std::int64_
   return order;
 }
 
-RandomSequence augmentation_numbers(const LoaderOptions& options, std::int64_t epoch, std::int64_t place,
+RandomSequence augmentation_numbers(const LoaderOptions& options, std::int64_t epoch, std::int64_t position,
                                     std::int64_t index, std::int64_t size) {
-  const std::int64_t repeat = place % options.repeats;
+  const std::int64_t repeat = position % options.repeats;
   const std::uint64_t stream =
       static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint64_t>(index + repeat * size);
   return {options.seed, Purpose::augmentation, stream};

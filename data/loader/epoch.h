@@ -1,4 +1,5 @@
-// What all loaders share: their options, the order of an epoch, and what stands in for samples that cannot be read.
+// What all loaders share: their options, the order of an epoch, and the replacement of samples that
+// cannot be read.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +11,21 @@
 
 #include "data/augment/mixing.h"
 #include "data/datasets/dataset.h"
-#include "data/loader/repeat.h"
 #include "tensor/philox.h"
 
 namespace vitrine {
+
+// Repeated augmentation: each image several times in a row, augmented anew each time, in an epoch
+// that is no longer. Sources: Hoffer et al., "Augment your batch" (2020); the order is that of
+// DeiT's RASampler. There the repeats go to different processes, and a single process leaves them
+// out; here they stand in one batch, also on a single process.
+
+/// How many samples an epoch over `size` images has: with repeats the largest multiple of 256 up to
+/// size, or all of them below 256, so that 1 / repeats of the images have their turn; else size.
+std::int64_t samples_per_epoch(std::int64_t size, int repeats);
+
+/// Each entry `repeats` times in a row, cut to samples_per_epoch.
+std::vector<std::int64_t> repeated_order(const std::vector<std::int64_t>& order, int repeats);
 
 struct LoaderOptions {
   std::int64_t batch_size = 128;
@@ -25,7 +37,7 @@ struct LoaderOptions {
   int repeats = 1;                    // repeated augmentation: see repeated_order
   std::optional<Mixing> mixing = {};  // fills Batch::targets
   std::int64_t classes = 0;           // K, the columns of Batch::targets; 0 = the classes of the dataset
-  /// Samples that cannot be read: up to so many different ones are replaced by the next sample that can, and
+  /// How many different samples that cannot be read are replaced by the next one that can, and
   /// listed in bad_samples(); one more is an Error. 0: the first is an Error.
   std::int64_t bad_samples_allowed = 0;
 
@@ -42,11 +54,13 @@ std::vector<std::int64_t> epoch_order(std::int64_t size, std::uint64_t seed, std
 /// The same with the options' repeats, or 0, 1, 2, ... where they do not shuffle.
 std::vector<std::int64_t> sample_order(const LoaderOptions& options, std::int64_t size, std::int64_t epoch);
 
-/// The random numbers of the augmentation of image `index`, of `size`, at `place` in an epoch. Each repeat draws anew.
-RandomSequence augmentation_numbers(const LoaderOptions& options, std::int64_t epoch, std::int64_t place,
+/// The random numbers for the augmentation of sample `index`, of a dataset of `size`, which stands
+/// at `position` of the epoch's order. Each repeat draws anew.
+RandomSequence augmentation_numbers(const LoaderOptions& options, std::int64_t epoch, std::int64_t position,
                                     std::int64_t index, std::int64_t size);
 
-/// Throws an Error where a loader with so many batches cannot start there.
+/// Throws an Error unless a loader with `batches` batches per epoch can start at batch
+/// `first_batch` of `epoch`.
 void check_start(std::int64_t epoch, std::int64_t first_batch, std::int64_t batches);
 
 /// dataset.get(index), with a label that the dataset has.
@@ -57,8 +71,8 @@ class BadSamples {
  public:
   BadSamples(DatasetPtr dataset, std::int64_t allowed) : dataset_(std::move(dataset)), allowed_(allowed) {}
 
-  /// read(index); where that throws, the same for the next sample, and `index` becomes that. An Error once more samples than
-  /// allowed could not be read.
+  /// read(index); where that throws, the same for the next sample, and `index` becomes that. An
+  /// Error once more samples than allowed could not be read.
   template <class Read>
   auto replacing(std::int64_t& index, const Read& read) {
     for (std::int64_t attempt = 0; attempt < dataset_->size(); ++attempt) {

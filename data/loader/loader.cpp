@@ -1,4 +1,5 @@
-// The loader: a queue of batches that worker threads fill in any order and next() empties in the epoch's order.
+// The loader: a queue of batches that worker threads fill in any order and next() empties in the
+// epoch's order.
 #include "data/loader/loader.h"
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace vitrine {
 
 namespace {
 
-/// What a batch is made from. Workers hold a copy, so that a new epoch can start while they finish an old one.
+/// What a batch is made from. Workers hold a copy, so that a new epoch can start while they finish
+/// an old one.
 struct Plan {
   std::int64_t serial = 0;  // counts calls of start()
   std::int64_t epoch = 0;
@@ -53,7 +55,7 @@ struct Loader::State {
   std::condition_variable work_to_do, batch_done;
   bool stopping = false;
   Plan plan;
-  std::int64_t next_to_make = 0, next_to_give = 0;  // numbers of batches
+  std::int64_t next_to_make = 0, next_to_give = 0;  // positions of batches in the epoch
   std::map<std::int64_t, Result> done;
   std::vector<std::jthread> workers;  // last: they end before the rest goes
 
@@ -82,10 +84,10 @@ Batch Loader::State::make_batch(const Plan& current, std::int64_t number) {
   std::int64_t* label = batch.labels.data<std::int64_t>();
   for (std::int64_t i = 0; i < count; ++i, image += 3 * side * side) {
     if (abandoned(current)) throw Error("loader: stopped");
-    const std::int64_t place = first + i;
-    std::int64_t index = (*current.order)[static_cast<std::size_t>(place)];
+    const std::int64_t position = first + i;
+    std::int64_t index = (*current.order)[static_cast<std::size_t>(position)];
     const Sample sample = bad.replacing(index, [this](std::int64_t k) { return checked_sample(*dataset, k); });
-    RandomSequence random = augmentation_numbers(options, current.epoch, place, index, dataset->size());
+    RandomSequence random = augmentation_numbers(options, current.epoch, position, index, dataset->size());
     try {
       transform.apply(sample.image, random, image);
     } catch (const std::exception& failure) {
@@ -106,7 +108,8 @@ Result Loader::State::try_to_make_batch(const Plan& current, std::int64_t number
   }
 }
 
-/// A worker's life: takes the number of the next batch while no more than `prefetch` are ahead, makes it, hands it in.
+/// A worker's life: takes the number of the next batch while no more than `prefetch` are ahead,
+/// makes it, hands it in.
 void Loader::State::work() {
   std::unique_lock lock(mutex);
   const auto has_work = [this] { return next_to_make < plan.end && next_to_make < next_to_give + options.prefetch; };
@@ -167,7 +170,7 @@ std::optional<Batch> Loader::next_into(const BatchPlace&) {
     result = std::move(state_->done.extract(number).mapped());
   }
   if (!result.failure) return std::move(result.batch);
-  ++state_->plan.serial;  // workers drop what they are at
+  ++state_->plan.serial;  // workers drop the batches that they are making
   state_->plan.end = 0;
   state_->done.clear();
   std::rethrow_exception(result.failure);

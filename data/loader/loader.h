@@ -4,8 +4,9 @@
 //   for (Batch& batch : loader.epoch(0)) step(batch.images, batch.labels);
 //   for (Batch& batch : loader.epoch(3, 40)) ...      // goes on from batch 40 of epoch 3
 //
-// The order of an epoch depends on (seed, epoch), a sample's augmentation on (seed, epoch, sample, which of its
-// repeats), the mixing on (seed, epoch, number of the batch). Leaving the loop early is fine.
+// The order of an epoch depends on (seed, epoch), a sample's augmentation on (seed, epoch, sample,
+// which of its repeats), the mixing on (seed, epoch, number of the batch). Leaving the loop early
+// is fine.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,7 @@
 
 #include "data/loader/device_loader.h"
 #include "data/loader/loader.h"
-#include "data/loader/uploading_loader.h"
+#include "data/loader/prefetch_loader.h"
 #include "tests/data/data_fixtures.h"
 #include "tests/support/cuda_test.h"
 
@@ -77,8 +77,8 @@ class DeviceData : public ::testing::TestWithParam<Device::Kind> {
   Device device() const { return {GetParam(), 0}; }
 
   std::shared_ptr<const DeviceImages> load(const DatasetPtr& dataset, int shorter_side) const {
-    const auto [images, obstacle] = DeviceImages::load(dataset, shorter_side, device(), no_limit);
-    EXPECT_EQ(obstacle, "");
+    const auto [images, reason] = DeviceImages::load(dataset, shorter_side, device(), no_limit);
+    EXPECT_EQ(reason, "");
     return images;
   }
   DeviceLoader loader(const DatasetPtr& dataset, const DeviceTransform& transform, const LoaderOptions& options,
@@ -151,7 +151,7 @@ TEST_P(DeviceData, StartsAnywhere) {
 TEST_P(DeviceData, EvaluatesTheMiddleInOrder) {
   const auto dataset = std::make_shared<WideDataset>();
   for (const EvalTransform& transform :
-       {EvalTransform{.image_size = 8}, EvalTransform{.image_size = 6, .crop_fraction = 0.75}}) {
+       {EvalTransform{.image_size = 8}, EvalTransform{.image_size = 6, .crop_pct = 0.75}}) {
     const LoaderOptions options{.batch_size = 5, .workers = 0, .shuffle = false, .drop_last = false};
     Loader expected(dataset, transform, options);
     DeviceLoader actual = loader(dataset, transform, options);
@@ -227,24 +227,24 @@ TEST_P(DeviceData, ReplacesAndListsBadSamples) {
 TEST_P(DeviceData, SaysWhyItCannot) {
   const TemporaryFolder folder;
   write_file(folder / "a/0.png", encode_png(noise_image(8, 8)));
-  const auto obstacle = [&](const DatasetPtr& dataset, int side, std::size_t most = no_limit) {
+  const auto reason = [&](const DatasetPtr& dataset, int side, std::size_t most = no_limit) {
     const auto outcome = DeviceImages::load(dataset, side, device(), most);
-    EXPECT_EQ(outcome.images == nullptr, !outcome.obstacle.empty());
-    return outcome.obstacle;
+    EXPECT_EQ(outcome.images == nullptr, !outcome.reason.empty());
+    return outcome.reason;
   };
-  EXPECT_EQ(obstacle(noise_dataset(10, 8), 8, 10 * 192), "");
-  expect_parts(obstacle(noise_dataset(10, 8), 8, 10 * 192 - 1), {"MB of pixels"});
-  expect_parts(obstacle(noise_dataset(10, 8), 16), {"8 x 8", "resized to 16"});
-  EXPECT_EQ(obstacle(open_image_folder(folder.path()), 8), "");
+  EXPECT_EQ(reason(noise_dataset(10, 8), 8, 10 * 192), "");
+  expect_parts(reason(noise_dataset(10, 8), 8, 10 * 192 - 1), {"MB of pixels"});
+  expect_parts(reason(noise_dataset(10, 8), 16), {"8 x 8", "resized to 16"});
+  EXPECT_EQ(reason(open_image_folder(folder.path()), 8), "");
   write_file(folder / "a/1.png", encode_png(noise_image(8, 9)));
-  expect_parts(obstacle(open_image_folder(folder.path()), 8), {(folder / "a/1.png").string(), "9 x 8", "8 x 8"});
+  expect_parts(reason(open_image_folder(folder.path()), 8), {(folder / "a/1.png").string(), "9 x 8", "8 x 8"});
   write_file(folder / "a/0.png", {1, 2, 3});
   write_file(folder / "a/1.png", {1, 2, 3});
-  expect_parts(obstacle(open_image_folder(folder.path()), 8), {"none of the first images"});
+  expect_parts(reason(open_image_folder(folder.path()), 8), {"none of the first images"});
 
-  EXPECT_EQ(DeviceTransform(TrainTransform{}).obstacle, "");
-  EXPECT_NE(DeviceTransform(TrainTransform{.crop = TrainTransform::Crop::resized}).obstacle, "");
-  EXPECT_NE(DeviceTransform(TrainTransform{.color_jitter = {.contrast = 0.1}}).obstacle, "");
+  EXPECT_EQ(DeviceTransform(TrainTransform{}).reason, "");
+  EXPECT_NE(DeviceTransform(TrainTransform{.crop = TrainTransform::Crop::resized}).reason, "");
+  EXPECT_NE(DeviceTransform(TrainTransform{.color_jitter = {.contrast = 0.1}}).reason, "");
   expect_parts(error_of([&] {
                  loader(noise_dataset(8, 8), TrainTransform{.image_size = 8, .color_jitter = {0.1}}, {.batch_size = 4});
                }),
@@ -265,13 +265,13 @@ TEST_F(Uploading, HasTheBatchesOfTheLoader) {
     LoaderOptions options{.batch_size = 4, .seed = 2, .drop_last = mixes, .bad_samples_allowed = 1};
     if (mixes) options.mixing = Mixing{};
     Loader expected(dataset, transform, options);
-    UploadingLoader actual(std::make_unique<Loader>(dataset, transform, options), cuda(0));
+    PrefetchLoader actual(std::make_unique<Loader>(dataset, transform, options), cuda(0));
     for (const std::int64_t first : {0, 3}) expect_same_epoch(actual, expected, 1, first, 0, "uploaded");
     EXPECT_EQ(actual.bad_samples(), expected.bad_samples());
     actual.start(0);
     EXPECT_TRUE(actual.next()->images.device().is_cuda());
   }
-  EXPECT_THROW(UploadingLoader(std::make_unique<Loader>(dataset, transform, LoaderOptions{.batch_size = 4}), cpu),
+  EXPECT_THROW(PrefetchLoader(std::make_unique<Loader>(dataset, transform, LoaderOptions{.batch_size = 4}), cpu),
                Error);
 }
 
@@ -279,7 +279,7 @@ TEST_F(Uploading, KeepsWhatItHasGivenAndWritesWhereItIsTold) {
   const DatasetPtr dataset = noise_dataset(40, 8);
   const LoaderOptions options{.batch_size = 4, .workers = 0, .mixing = Mixing{}};
   Loader reference(dataset, TrainTransform{.image_size = 8}, options);
-  UploadingLoader actual(std::make_unique<Loader>(dataset, TrainTransform{.image_size = 8}, options), cuda(0));
+  PrefetchLoader actual(std::make_unique<Loader>(dataset, TrainTransform{.image_size = 8}, options), cuda(0));
   const BatchPlace place{zeros({4, 3, 8, 8}, DType::f32, cuda(0)), zeros({4, 3}, DType::f32, cuda(0))};
   reference.start(0);
   actual.start(0);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "data/datasets/dataset_kinds.h"
 #include "tests/data/data_fixtures.h"
 
 namespace vitrine::testing {
@@ -161,8 +162,8 @@ TEST(Shapes, DependOnSeedSplitAndIndexAlone) {
   expect_parts(error_of([] { make_shapes(0, "train"); }), {"0 samples"});
 }
 
-TEST(HoldInMemory, KeepsSamplesAndTheErrorsOfBadOnes) {
-  const DatasetPtr source = noise_dataset(9, 5, 4), held = hold_in_memory(source, 3);
+TEST(CacheInMemory, KeepsSamplesAndTheErrorsOfBadOnes) {
+  const DatasetPtr source = noise_dataset(9, 5, 4), held = cache_in_memory(source, 3);
   ASSERT_EQ(held->size(), 9);
   EXPECT_EQ(held->class_names(), source->class_names());
   EXPECT_EQ(held->get(8).image.pixels, source->get(8).image.pixels);
@@ -195,6 +196,36 @@ TEST(OpenDataset, FindsOutTheKindAndSaysWhatThereIs) {
   EXPECT_EQ(open_dataset({.root = folder / "digits", .split = "test"})->size(), 4);
   expect_parts(error_of([&] { open_dataset({.root = folder / "digits"}); }), {"train-images-idx3-ubyte"});
   EXPECT_EQ(open_dataset({.kind = "shapes", .split = "test", .test_size = 30})->size(), 30);
+}
+
+TEST(DatasetKinds, EachIsListedAcceptedAndExplained) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(dataset_kind_names(),
+            (std::vector<std::string>{"folder", "cifar10", "cifar100", "mnist", "idx", "shapes"}));
+  for (const DatasetKind& kind : dataset_kinds()) {
+    expect_parts(dataset_kinds_help(), {kind.name + ": " + kind.help});
+    // Every kind that lies in a folder asks for one, by the name that was given.
+    if (kind.lies_in) expect_parts(error_of([&] { open_dataset({.kind = kind.name}); }), {'"' + kind.name + '"'});
+  }
+  expect_parts(error_of([] { open_dataset({.kind = "idx"}); }), {"\"idx\" needs a folder"});
+  EXPECT_EQ(error_of([] { open_dataset({.kind = "tfds"}); }),
+            "dataset: kind is \"tfds\", expected one of folder, cifar10, cifar100, mnist (or idx), shapes");
+  EXPECT_EQ(error_of([&] { detect_dataset_kind(folder.path()); }),
+            folder.path().string() +
+                ": not a dataset: expected train/<class>/<file>.jpg (and val or test), data_batch_1.bin (CIFAR-10), "
+                "train.bin (CIFAR-100) or train-images-idx3-ubyte[.gz] (MNIST)");
+}
+
+TEST(DatasetKinds, FilesOfAFormatWinOverAFolderCalledTrain) {
+  const TemporaryFolder folder;
+  write_file(folder / "train/a/1.png", encode_png(noise_image(4, 4)));
+  EXPECT_EQ(detect_dataset_kind(folder.path()), "folder");
+  write_file(folder / "train-images-idx3-ubyte", {});
+  EXPECT_EQ(detect_dataset_kind(folder.path()), "mnist");
+  write_file(folder / "test.bin", {});
+  EXPECT_EQ(detect_dataset_kind(folder.path()), "cifar100");
+  write_file(folder / "test_batch.bin", {});
+  EXPECT_EQ(detect_dataset_kind(folder.path()), "cifar10");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "data/augment/image_ops.h"
 #include "data/augment/transforms.h"
 #include "tests/data/data_fixtures.h"
 #include "tests/support/source_dir.h"
@@ -171,7 +172,7 @@ TEST(Normalize, PutsChannelsFirstAndMirrors) {
     for (int y = 0; y < 3; ++y) {
       for (int x = 0; x < 4; ++x) {
         const double expected =
-            (source.at(y, x)[c] / 255.0 - imagenet_normalization.mean[c]) / imagenet_normalization.deviation[c];
+            (source.at(y, x)[c] / 255.0 - imagenet_normalization.mean[c]) / imagenet_normalization.std[c];
         const std::size_t row = c * 12 + static_cast<std::size_t>(y) * 4;
         EXPECT_TRUE(std::abs(plain[row + static_cast<std::size_t>(x)] - expected) <= 1e-6);
         EXPECT_EQ(plain[row + static_cast<std::size_t>(x)], mirrored[row + static_cast<std::size_t>(3 - x)]);
@@ -221,13 +222,13 @@ TEST(TrainTransform, ChecksItsFields) {
   expect_parts(message({.horizontal_flip = 1.5}), {"horizontal_flip is 1.5"});
   expect_parts(message({.horizontal_flip = std::nan("")}), {"horizontal_flip is nan"});
   expect_parts(message({.color_jitter = {.contrast = -1}}), {"-1"});
-  expect_parts(message({.normalization = {.mean = {0, 0, 0}, .deviation = {1, 0, 1}}}), {"std 0", "channel 1"});
+  expect_parts(message({.normalization = {.mean = {0, 0, 0}, .std = {1, 0, 1}}}), {"std 0", "channel 1"});
   expect_parts(message({.erasing = {.probability = 2}}), {"erasing", "2"});
-  expect_parts(error_of([] { Transform(EvalTransform{.crop_fraction = 0}); }), {"crop_fraction is 0"});
+  expect_parts(error_of([] { Transform(EvalTransform{.crop_pct = 0}); }), {"crop_pct is 0"});
 }
 
 TEST(EvalTransform, TakesTheMiddleOfTheResizedImage) {
-  const EvalTransform transform{.image_size = 14, .crop_fraction = 0.875};
+  const EvalTransform transform{.image_size = 14, .crop_pct = 0.875};
   const Image source = noise_image(30, 45);
   std::vector<float> output(3 * 14 * 14), expected(3 * 14 * 14);
   transform(source, output.data());

@@ -1,7 +1,7 @@
 """Makes augment.safetensors: Pillow's ImageOps, ImageEnhance, GaussianBlur and affine transforms of small generated u8 images.
 
 Names in the file: source.<name> (H, W, 3) u8, and <name>:<op>:<amount> or <name>:<op>:<amount>:<resampling>, the result of the op of
-data/augment/augment_step.h on that source, with the same meaning of `amount`. What an affine map leaves empty is FILL.
+data/augment/augment_step.cpp on that source, with the same meaning of `amount`. What an affine map leaves empty is FILL.
 """
 
 import math

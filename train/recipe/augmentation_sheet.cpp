@@ -65,9 +65,9 @@ Image picture_of(const Batch& batch, std::int64_t i, const Normalization& normal
   const float* values = batch.images.data<float>() + i * 3 * plane;
   for (int c = 0; c < 3; ++c) {
     const float mean = normalization.mean[static_cast<std::size_t>(c)];
-    const float deviation = normalization.deviation[static_cast<std::size_t>(c)];
+    const float std = normalization.std[static_cast<std::size_t>(c)];
     for (std::ptrdiff_t k = 0; k < plane; ++k) {
-      const float byte = std::nearbyint((values[c * plane + k] * deviation + mean) * 255);
+      const float byte = std::nearbyint((values[c * plane + k] * std + mean) * 255);
       picture.pixels[static_cast<std::size_t>(3 * k + c)] = static_cast<std::uint8_t>(std::clamp(byte, 0.0f, 255.0f));
     }
   }

@@ -2,16 +2,16 @@
 #include "train/recipe/batches.h"
 
 #include "data/loader/device_loader.h"
-#include "data/loader/uploading_loader.h"
+#include "data/loader/prefetch_loader.h"
 
 namespace vitrine {
 namespace {
 
 /// The images on the device, or why they cannot stay there.
-DeviceImages::Outcome device_images(const Recipe& recipe, const DatasetPtr& dataset, const DeviceTransform& transform,
-                                    Device device) {
+DeviceImages::LoadResult device_images(const Recipe& recipe, const DatasetPtr& dataset,
+                                       const DeviceTransform& transform, Device device) {
   if (recipe.device_data == "off") return {nullptr, "device-data is off"};
-  if (!transform.obstacle.empty()) return {nullptr, transform.obstacle};
+  if (!transform.reason.empty()) return {nullptr, transform.reason};
   return DeviceImages::load(dataset, transform.shorter_side, device, most_bytes_on(device));
 }
 
@@ -22,11 +22,11 @@ Batches open_batches(const Recipe& recipe, const DatasetPtr& dataset, const Step
   if (placement.device.is_cpu()) return {std::make_unique<Loader>(dataset, steps, options), ""};
   const std::string device = to_string(placement.device);
   const DeviceTransform transform(steps);
-  const auto [images, obstacle] = device_images(recipe, dataset, transform, placement.device);
+  const auto [images, reason] = device_images(recipe, dataset, transform, placement.device);
   if (!images) {
     auto loader = std::make_unique<Loader>(dataset, steps, options);
-    return {std::make_unique<UploadingLoader>(std::move(loader), placement.device),
-            fmt::format("{} prepared on the CPU and copied to {} ({})", dataset->size(), device, obstacle)};
+    return {std::make_unique<PrefetchLoader>(std::move(loader), placement.device),
+            fmt::format("{} prepared on the CPU and copied to {} ({})", dataset->size(), device, reason)};
   }
   const double megabytes = static_cast<double>(images->bytes().numel()) / 1e6;
   return {std::make_unique<DeviceLoader>(images, transform, options, placement.dtype),

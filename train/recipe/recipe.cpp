@@ -260,27 +260,4 @@ std::vector<std::string> departures_from_file(const Recipe& recipe, double learn
   return sentences;
 }
 
-std::string nearest_hint(std::string_view name, const std::vector<std::string>& names) {
-  // Levenshtein's distance, one row of the table at a time.
-  const auto distance = [&](const std::string& other) {
-    std::vector<std::size_t> row(other.size() + 1);
-    for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
-    for (std::size_t i = 0; i < name.size(); ++i) {
-      std::size_t diagonal = std::exchange(row[0], i + 1);
-      for (std::size_t j = 0; j < other.size(); ++j) {
-        const std::size_t change = diagonal + (name[i] != other[j]);
-        diagonal = row[j + 1];
-        row[j + 1] = std::min({change, row[j] + 1, diagonal + 1});
-      }
-    }
-    return row.back();
-  };
-  std::size_t best = (name.size() < 4 ? 1 : std::max<std::size_t>(2, name.size() / 3)) + 1;
-  std::string nearest;
-  for (const std::string& other : names) {
-    if (const std::size_t d = distance(other); d < best && !other.empty()) best = d, nearest = other;
-  }
-  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
-}
-
 }  // namespace vitrine

@@ -18,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "tensor/closest_name.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -157,8 +158,5 @@ PeakRate peak_learning_rate(const Recipe& recipe);
 /// A sentence for each of batch and learning rate that the flags have changed from the file's, which were chosen for each other.
 /// `learning_rate`: the peak of the recipe with the flags.
 std::vector<std::string> departures_from_file(const Recipe& recipe, double learning_rate);
-
-/// "; did you mean 'lr'?" where one of `names` is close to `name`, else nothing.
-std::string nearest_hint(std::string_view name, const std::vector<std::string>& names);
 
 }  // namespace vitrine

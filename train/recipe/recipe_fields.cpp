@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "data/augment/policy.h"
+#include "data/datasets/dataset_kinds.h"
 #include "models/registry.h"
 #include "optim/optimizer_table.h"
 #include "train/recipe/recipe.h"
@@ -44,6 +46,10 @@ Accepts one_of(std::vector<std::string> words) {
                               fmt::join(words.begin() + static_cast<std::ptrdiff_t>(first), words.end(), ", ")),
           .words = std::move(words)};
 }
+std::vector<std::string> or_not_given(std::vector<std::string> words) {
+  words.insert(words.begin(), "");
+  return words;
+}
 Accepts any(std::string text) { return {.text = std::move(text)}; }
 Accepts yes_or_no() { return any("true or false"); }
 
@@ -53,8 +59,8 @@ Fields data_fields() {
   const auto positive = [](double x) { return x > 0; };
   return {
       {"data-dir", &Recipe::data_dir, any("a folder"), "folder with the images"},
-      {"dataset", &Recipe::dataset, one_of({"", "folder", "cifar10", "cifar100", "mnist", "idx", "shapes"}),
-       "kind of data; found out from data-dir if not given; shapes are drawn by the program"},
+      {"dataset", &Recipe::dataset, one_of(or_not_given(dataset_kind_names())),
+       fmt::format("kind of data; found out from data-dir if not given; {}", dataset_kinds_help())},
       {"train-split", &Recipe::train_split, any("a name"), "folder or file of data-dir to train on"},
       {"val-split", &Recipe::val_split, any("a name"),
        "folder or file to evaluate on (test, val and validation are synonyms)"},
@@ -97,8 +103,7 @@ Fields augmentation_fields() {
       {"ratio", &Recipe::ratio, list_of({2}, "two numbers above 0", positive), "width / height (train-crop resized)"},
       {"hflip", &Recipe::hflip, probability(), "probability of mirroring left to right"},
       {"aa", &Recipe::aa, any("a policy"),
-       "augmentation policy: rand-m9-mstd0.5-inc1 (RandAugment; also -nN, -pX, -mmaxN), original, v0 (AutoAugment), "
-       "3a; torchvision's ra, ta_wide, autoaugment, autoaugment-cifar10; empty = none"},
+       fmt::format("augmentation policy, such as rand-m9-mstd0.5-inc1: {}; empty = none", AugmentPolicy::accepted())},
       {"aug-repeats", &Recipe::aug_repeats, whole(0),
        "repeated augmentation: each drawn image this many times in a row; the epoch keeps its length; 0 or 1 = off"},
       {"color-jitter", &Recipe::color_jitter,

@@ -20,7 +20,7 @@ Normalization normalization_of(const PretrainedConfig& preprocessing) {
   Normalization n;
   for (std::size_t c = 0; c < 3; ++c) {
     n.mean[c] = static_cast<float>(preprocessing.mean[c]);
-    n.deviation[c] = static_cast<float>(preprocessing.std[c]);
+    n.std[c] = static_cast<float>(preprocessing.std[c]);
   }
   return n;
 }
@@ -115,7 +115,7 @@ TrainTransform train_transform(const Recipe& recipe, const PretrainedConfig& pre
 
 EvalTransform eval_transform(const PretrainedConfig& preprocessing) {
   return {.image_size = static_cast<int>(preprocessing.input_size[1]),
-          .crop_fraction = preprocessing.crop_pct,
+          .crop_pct = preprocessing.crop_pct,
           .interpolation = interpolation_from_name(preprocessing.interpolation),
           .normalization = normalization_of(preprocessing)};
 }

@@ -1,10 +1,12 @@
-// UploadingLoader: batches that are made on the CPU and copied to a GPU while the GPU computes, for sets that do not fit there.
+// PrefetchLoader: copies the batches that a CPU loader makes to a GPU while the GPU computes, for
+// datasets that do not fit into its memory.
 //
-//   UploadingLoader loader(std::make_unique<Loader>(dataset, transform, options), cuda(0));
+//   PrefetchLoader loader(std::make_unique<Loader>(dataset, transform, options), cuda(0));
 //   for (Batch& batch : loader.epoch(0)) step(batch.images, batch.targets);
 //
-// Two pinned buffers and two buffers on the GPU take turns. The copy of a batch goes through a stream of its own, so it does not
-// wait for what was queued on the current stream before it: while the GPU still works on batch n, batch n + 1 arrives.
+// Two pinned buffers and two buffers on the GPU take turns. The copy of a batch goes through a
+// stream of its own, so it does not wait for what was queued on the current stream before it: while
+// the GPU still works on batch n, batch n + 1 arrives.
 //
 //   copy stream:      | copy n + 1 |              | copy n + 2 |
 //   current stream:   ... compute n ... | place n + 1 | compute n + 1 ...
@@ -19,15 +21,16 @@
 
 namespace vitrine {
 
-class UploadingLoader : public BatchSource {
+class PrefetchLoader : public BatchSource {
  public:
   /// Throws an Error where `device` is not a CUDA device.
-  UploadingLoader(std::unique_ptr<BatchSource> source, Device device);
-  ~UploadingLoader() override;
+  PrefetchLoader(std::unique_ptr<BatchSource> source, Device device);
+  ~PrefetchLoader() override;
 
   std::int64_t batches_per_epoch() const override;
   void start(std::int64_t epoch, std::int64_t first_batch = 0) override;
-  /// The source's next batch with images and targets on the device, and labels on the CPU as before.
+  /// The source's next batch with images and targets on the device, and labels on the CPU as
+  /// before.
   std::optional<Batch> next_into(const BatchPlace& place) override;
   std::vector<std::string> bad_samples() const override;
 

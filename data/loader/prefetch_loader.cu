@@ -1,5 +1,5 @@
 // The second stream, its buffers, and the events between the two streams.
-#include "data/loader/uploading_loader.h"
+#include "data/loader/prefetch_loader.h"
 
 #include <array>
 #include <cstring>
@@ -11,10 +11,10 @@
 namespace vitrine {
 
 #if VT_CUDA
-class UploadingLoader::Uploader {
+class PrefetchLoader::Uploader {
  public:
   explicit Uploader(Device device) : device_(device) {
-    VT_CHECK(device.is_cuda(), "uploading loader: device is {}, expected a CUDA device", to_string(device));
+    VT_CHECK(device.is_cuda(), "prefetch loader: device is {}, expected a CUDA device", to_string(device));
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     for (Slot& slot : slots_) {
       CUDA_CHECK(cudaEventCreateWithFlags(&slot.arrived, cudaEventDisableTiming));
@@ -77,7 +77,8 @@ class UploadingLoader::Uploader {
     CUDA_CHECK(cudaHostAlloc(reinterpret_cast<void**>(&slot.pinned), bytes, cudaHostAllocDefault));
     slot.buffer = empty({static_cast<std::int64_t>(bytes)}, DType::u8, device_);
     slot.bytes = bytes;
-    // The memory may come from a tensor that kernels in the current stream still read: the copy stream comes after them.
+    // The memory may come from a tensor that kernels in the current stream still read: the copy
+    // stream comes after them.
     CUDA_CHECK(cudaEventRecord(slot.taken, current_stream()));
   }
 
@@ -88,7 +89,8 @@ class UploadingLoader::Uploader {
     });
   }
 
-  /// The tensor `like` out of the slot, in `place` or in memory of its own, so that the slot is free again at once.
+  /// The tensor `like` out of the slot, in `place` or in memory of its own, so that the slot is
+  /// free again at once.
   Tensor take(const Slot& slot, std::size_t offset, const Tensor& like, const Tensor& place) const {
     Tensor target = placed(place, like.shape(), like.dtype(), device_);
     target.storage()->bump_version();
@@ -103,25 +105,25 @@ class UploadingLoader::Uploader {
   std::size_t next_ = 0;
 };
 #else
-class UploadingLoader::Uploader {
+class PrefetchLoader::Uploader {
  public:
   explicit Uploader(Device device) {
-    throw Error(fmt::format("uploading loader: device is {}, expected a CUDA device", to_string(device)));
+    throw Error(fmt::format("prefetch loader: device is {}, expected a CUDA device", to_string(device)));
   }
   void upload(Batch&, const BatchPlace&) {}
 };
 #endif
 
-UploadingLoader::UploadingLoader(std::unique_ptr<BatchSource> source, Device device)
+PrefetchLoader::PrefetchLoader(std::unique_ptr<BatchSource> source, Device device)
     : source_(std::move(source)), uploader_(std::make_unique<Uploader>(device)) {}
 
-UploadingLoader::~UploadingLoader() = default;
+PrefetchLoader::~PrefetchLoader() = default;
 
-std::int64_t UploadingLoader::batches_per_epoch() const { return source_->batches_per_epoch(); }
-void UploadingLoader::start(std::int64_t epoch, std::int64_t first_batch) { source_->start(epoch, first_batch); }
-std::vector<std::string> UploadingLoader::bad_samples() const { return source_->bad_samples(); }
+std::int64_t PrefetchLoader::batches_per_epoch() const { return source_->batches_per_epoch(); }
+void PrefetchLoader::start(std::int64_t epoch, std::int64_t first_batch) { source_->start(epoch, first_batch); }
+std::vector<std::string> PrefetchLoader::bad_samples() const { return source_->bad_samples(); }
 
-std::optional<Batch> UploadingLoader::next_into(const BatchPlace& place) {
+std::optional<Batch> PrefetchLoader::next_into(const BatchPlace& place) {
   std::optional<Batch> batch = source_->next();
   if (batch) uploader_->upload(*batch, place);
   return batch;
