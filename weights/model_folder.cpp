@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "train/recipe/recipe.h"
+#include "tensor/closest_name.h"
 #include "weights/files/config_file.h"
 #include "weights/files/file.h"
 #include "weights/files/safetensors.h"

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/loader/batch.h"
+#include "data/datasets/batch.h"
 #include "tensor/philox.h"
 
 namespace vitrine {

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "data/loader/batch.h"
+#include "data/datasets/batch.h"
 
 namespace vitrine {
 
