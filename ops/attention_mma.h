@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
   }
 }
 
-// ---- Backward: p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta), delta = rowsum(dy y) ----
+// ---- Backward ----
+// p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta) with delta = rowsum(dy y).
 
 /// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so
 /// that p = 0, where the query does not exist or all of its keys are masked.

@@ -45,8 +45,8 @@ T* scratch(std::vector<T>& memory, std::int64_t count) {
 
 // ---- Products ----
 
-/// A matrix (rows, columns) with dense rows that start `leading` elements apart, or the transpose of
-/// such a matrix.
+/// A matrix (rows, columns) with dense rows that start `leading` elements apart, or the transpose
+/// of such a matrix.
 template <class T>
 struct Matrix {
   T* data;
@@ -54,7 +54,6 @@ struct Matrix {
   bool is_transposed = false;
 
   Matrix transposed() const { return {data, columns, rows, leading, !is_transposed}; }
-  operator Matrix<const T>() const { return {data, rows, columns, leading, is_transposed}; }
 };
 
 /// The rows of a block of q, y or their gradients, (rows, D).

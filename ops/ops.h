@@ -192,19 +192,20 @@ Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Int
 
 // ---- Attention (ops/attention.cu). Vaswani et al. 2017, section 3.2.1 ----
 // bf16: scores, softmax, logsumexp and their gradients in f32. Where the hardware multiplies bf16,
-// probabilities and score gradients are rounded to bf16 to be multiplied once more; the sums are f32.
+// probabilities and score gradients are rounded to bf16 to be multiplied once more; sums are f32.
 
-/// s = scale q k^T + bias (B, H, N, M), p = softmax(s), y = p v (B, H, N, D); q (B, H, N, D), k and v
-/// (B, H, M, D), scale 1/sqrt(D) by default. bias broadcasts to (B, H, N, M), or is (G, ...) with a G
-/// that divides B: then sample b takes bias b mod G.
-/// dv = p^T dy, dp = dy v^T, ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale ds^T q, dbias = ds
-/// summed over broadcast dims. A row that is fully masked by -inf gives 0 with gradient 0. No (N, M)
-/// matrix is kept for backward: it computes p again from q, k and the logsumexp of each row of s.
+/// s = scale q k^T + bias (B, H, N, M), p = softmax(s), y = p v (B, H, N, D); q (B, H, N, D), k and
+/// v (B, H, M, D), scale 1/sqrt(D) by default. bias broadcasts to (B, H, N, M), or is (G, ...) with
+/// a G that divides B: then sample b takes bias b mod G.
+/// dv = p^T dy, dp = dy v^T, ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale ds^T q,
+/// dbias = sum of ds over the broadcast dims. A row that is fully masked by -inf gives 0 with
+/// gradient 0. No (N, M) matrix is kept: backward computes p again from q, k and the logsumexp of
+/// each row of s.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias = std::nullopt,
                  std::optional<double> scale = std::nullopt);
-/// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v], then
-/// head, then dim; y (B, N, H D). dqkv = [dq | dk | dv] of attention. q, k, v and their gradients are
-/// views of qkv and dqkv, not copies.
+/// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v],
+/// then head, then dim; y (B, N, H D). dqkv = [dq | dk | dv] of attention. q, k, v and their
+/// gradients are views of qkv and dqkv, not copies.
 Tensor self_attention(const Tensor& qkv, int head_count, const OptionalTensor& bias = std::nullopt,
                       std::optional<double> scale = std::nullopt);
 
