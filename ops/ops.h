@@ -231,9 +231,9 @@ Tensor interpolate(const Tensor& x, std::int64_t height, std::int64_t width, Int
 /// v (B, H, M, D), scale 1/sqrt(D) by default. bias broadcasts to (B, H, N, M), or is (G, ...) with
 /// a G that divides B: then sample b takes bias b mod G.
 /// dv = p^T dy, dp = dy v^T, ds = p (dp - rowsum(dy y)), dq = scale ds k, dk = scale ds^T q,
-/// dbias = ds summed over broadcast dims.
-/// A row that is fully masked by -inf gives 0 with gradient 0. No (N, M) matrix is kept: backward
-/// computes p again from q, k and the logsumexp of each row of s.
+/// dbias = sum of ds over the broadcast dims. A row that is fully masked by -inf gives 0 with
+/// gradient 0. No (N, M) matrix is kept: backward computes p again from q, k and the logsumexp of
+/// each row of s.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& bias = std::nullopt,
                  std::optional<double> scale = std::nullopt);
 /// The same on the output of a fused query-key-value layer: qkv (B, N, 3 H D), read as [q | k | v],

@@ -1,6 +1,6 @@
 // The ladder of attention: y = softmax(q k^T / sqrt(D)) v for every head, without mask or bias, in
-// bf16 with f32 sums. All of q, k, v and y are (B, H, N, D) with D = 64. Vaswani et al., "Attention is
-// all you need" (2017), section 3.2.1.
+// bf16 with f32 sums. All of q, k, v and y are (B, H, N, D) with D = 64. Vaswani et al., "Attention
+// is all you need" (2017), section 3.2.1.
 #pragma once
 
 #include "benchmarks/ladders/ladder.h"

@@ -40,16 +40,19 @@ Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, con
 //
 //   dv = p^T dy                  y = p v is linear in v ...
 //   dp = dy v^T                  ... and in p
-//   ds = p (dp - rowsum(dp p))   p = softmax(s): the derivative of p_j by s_i is p_j ([i = j] - p_i)
+//   ds = p (dp - rowsum(dp p))   p = softmax(s): p_j changes with s_i by p_j ([i = j] - p_i)
 //   dq = scale ds k              s is linear in q ...
 //   dk = scale ds^T q            ... in k ...
 //   dbias = ds                   ... and in bias; summed over its broadcast dimensions
 //
-// Why no (N, M) matrix is kept: rowsum(dp p) = rowsum((dy v^T) p) = rowsum(dy (p v)) = rowsum(dy y).
-// y and dy give this sum (delta in FlashAttention-2) without dp, so ds can be computed in blocks. Each
-// block also computes its part of p = e^(s - logsumexp(s)) again, from q and k. So forward saves y and
-// the logsumexp of each row of s, (B, H, N), beside its inputs (Dao et al., "FlashAttention", 2022).
-// A fully masked row has logsumexp = -infinity, and its p, y and ds are 0.
+// Why no (N, M) matrix is kept: the sum can be had without dp and p,
+//
+//   rowsum(dp p) = rowsum((dy v^T) p) = rowsum(dy (p v)) = rowsum(dy y)   (delta in FlashAttention-2)
+//
+// so ds can be computed in blocks of rows or tiles. Each block also computes its part of
+// p = e^(s - logsumexp(s)) again, from q and k. So forward saves y and the logsumexp of each row of
+// s, (B, H, N), beside its inputs (Dao et al., "FlashAttention", 2022). A fully masked row has
+// logsumexp = -infinity, and its p, y and ds are 0.
 
 // ---- The fast code: which kernel, for which operands ----
 

@@ -28,9 +28,9 @@ void forward_head(const AttentionInputs<T>& in, std::int64_t b, std::int64_t h, 
   for_row_blocks(b, h, in.N, [&](const RowBlock& block) {
     const Matrix<T> scores{memory, block.rows, width, width};
     multiply(rows_of(in.q, block, in.D), k_transposed, scores);  // q k^T
-    finish_scores(in, block, scores.data);
+    finish_scores(in, block, scores.data);                       // s = scale q k^T + bias
     for (std::int64_t r = 0; r < block.rows; ++r) {
-      logsumexp[block.first + r] = softmax_in_place(scores.data + r * width, width);
+      logsumexp[block.first + r] = softmax_in_place(scores.data + r * width, width);  // p
     }
     multiply(scores, head_of(in.v, b, h, in.M, in.D), rows_of(y, block, in.D));  // y = p v
   });
@@ -52,15 +52,15 @@ void backward_head(const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
     const bool add = block.first > 0;  // later blocks add to dk and dv
     const auto q = rows_of(in.q, block, D), dy = rows_of(saved.dy, block, D);
     const Matrix<T> p{p_memory, block.rows, width, width}, ds{ds_memory, block.rows, width, width};
-    multiply(q, k_transposed, p);  // q k^T
-    finish_scores(in, block, p.data);
-    restore_probabilities(in, saved, block, p.data);
-    multiply(p.transposed(), dy, dv, add);  // dv += p^T dy
-    multiply(dy, v_transposed, ds);         // dp = dy v^T
-    softmax_backward(in, saved, block, p.data, ds.data);
-    finish_score_gradients(in, dbias, block, ds.data);
-    multiply(ds, k, rows_of(out.dq, block, D));  // dq = scale ds k
-    multiply(ds.transposed(), q, dk, add);       // dk += scale ds^T q
+    multiply(q, k_transposed, p);                         // q k^T
+    finish_scores(in, block, p.data);                     // s = scale q k^T + bias
+    restore_probabilities(in, saved, block, p.data);      // p = softmax(s)
+    multiply(p.transposed(), dy, dv, add);                // dv += p^T dy
+    multiply(dy, v_transposed, ds);                       // dp = dy v^T
+    softmax_backward(in, saved, block, p.data, ds.data);  // ds = p (dp - delta)
+    finish_score_gradients(in, dbias, block, ds.data);    // dbias += ds, then ds *= scale
+    multiply(ds, k, rows_of(out.dq, block, D));           // dq = ds k
+    multiply(ds.transposed(), q, dk, add);                // dk += ds^T q
   });
 }
 

@@ -24,9 +24,9 @@ inline void forward_head(const AttentionInputs<bfloat16>& in, std::int64_t b, st
   for_row_blocks(b, h, in.N, [&](const RowBlock& block) {
     const Matrix<bfloat16> p{rounded, block.rows, in.M, width};
     multiply(rows_of(in.q, block, in.D), k.transposed(), Matrix<float>{scores, block.rows, in.M, width});  // q k^T
-    finish_scores(in, block, scores);
+    finish_scores(in, block, scores);  // s = scale q k^T + bias
     for (std::int64_t r = 0; r < block.rows; ++r) {
-      logsumexp[block.first + r] = softmax_in_place(scores + r * width, width);
+      logsumexp[block.first + r] = softmax_in_place(scores + r * width, width);  // p
     }
     round_to_bf16(scores, block.rows * width, p.data);
     multiply(p, v, rows_of(y, block, in.D));  // y = p v
@@ -57,16 +57,16 @@ inline void backward_head(const AttentionInputs<bfloat16>& in, const AttentionSa
     const auto q = rows_of(in.q, block, D), dy = rows_of(saved.dy, block, D);
     const Matrix<bfloat16> p_or_ds{rounded, block.rows, M, width};        // first p, later ds
     multiply(q, k.transposed(), Matrix<float>{p, block.rows, M, width});  // q k^T
-    finish_scores(in, block, p);
-    restore_probabilities(in, saved, block, p);
+    finish_scores(in, block, p);                                          // s = scale q k^T + bias
+    restore_probabilities(in, saved, block, p);                           // p = softmax(s)
     round_to_bf16(p, block.rows * width, rounded);
-    multiply(p_or_ds.transposed(), dy, dv, add);  // dv += p^T dy
-    probability_gradients(dy, v, ds);
-    softmax_backward(in, saved, block, p, ds);
-    finish_score_gradients(in, dbias, block, ds);
+    multiply(p_or_ds.transposed(), dy, dv, add);   // dv += p^T dy
+    probability_gradients(dy, v, ds);              // dp = dy v^T
+    softmax_backward(in, saved, block, p, ds);     // ds = p (dp - delta)
+    finish_score_gradients(in, dbias, block, ds);  // dbias += ds, then ds *= scale
     round_to_bf16(ds, block.rows * width, rounded);
-    multiply(p_or_ds, k, rows_of(out.dq, block, D));  // dq = scale ds k
-    multiply(p_or_ds.transposed(), q, dk, add);       // dk += scale ds^T q
+    multiply(p_or_ds, k, rows_of(out.dq, block, D));  // dq = ds k
+    multiply(p_or_ds.transposed(), q, dk, add);       // dk += ds^T q
   });
   for (std::int64_t j = 0; j < M; ++j) {
     round_to_bf16(dk.data + j * D, D, out.dk.at(b, h, j));

@@ -170,7 +170,8 @@ __global__ void attention_kernel(AttentionInputs<T> in, Heads<T> y, C* logsumexp
   });
 }
 
-// ---- Backward: p = e^(scores - logsumexp), dp = dy v^T, ds = p (dp - delta), delta = rowsum(dy y) ----
+// ---- Backward ----
+// p = e^(scores - logsumexp), dp = dy v^T, ds = p (dp - delta) with delta = rowsum(dy y).
 
 /// delta (B, H, N) = rowsum(dy y), by one warp per row.
 template <class T, class C = Compute<T>>

@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
   }
 }
 
-// ---- Backward: p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta), delta = rowsum(dy y) ----
+// ---- Backward ----
+// p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta) with delta = rowsum(dy y).
 
 /// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so
 /// that p = 0, where the query does not exist or all of its keys are masked.
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       load_left<D>(q, {in.q.at(b, h), in.q.row}, first, N);
       load_left<D>(dy, {saved.dy.at(b, h), saved.dy.row}, first, N);
       load_left<D>(y, {saved.y.at(b, h), saved.y.row}, first, N);
-      const float row_logsumexp[2] = {log2_sumexp(logsumexp, top, N), log2_sumexp(logsumexp, top + 8, N)};
+      const float row_log2_sumexp[2] = {log2_sumexp(logsumexp, top, N), log2_sumexp(logsumexp, top + 8, N)};
       float row_delta[2];
       row_deltas<D>(row_delta, y, dy);
       for (int half = 0; half < 2; ++half) {
@@ -171,7 +172,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
         multiply_transposed<D>(dp, dy, keys.second_rows(block) + offset);
         for_entries([&](int j, int i, int row, int column) {
           const int n = first + row, m = tile * tile_rows + column;
-          const float p = exp2_approx(score(ds[j].x[i], n, m) - row_logsumexp[i / 2]);
+          const float p = exp2_approx(score(ds[j].x[i], n, m) - row_log2_sumexp[i / 2]);
           ds[j].x[i] = p * (dp[j].x[i] - row_delta[i / 2]);
           if (has_bias && dbias_rows && n < N && m < M) dbias_rows[n * dbias.row + m * dbias.column] += ds[j].x[i];
         });
@@ -205,10 +206,10 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       if (tile % tiles_per_block == 0) queries.ready(block);
       if (first >= M) continue;
       const bfloat16 *q = queries.first_rows(block) + offset, *dy = queries.second_rows(block) + offset;
-      float column_logsumexp[4], column_delta[4];  // of the four queries that this lane has
+      float column_log2_sumexp[4], column_delta[4];  // of the four queries that this lane has
       for (int i = 0; i < 4; ++i) {
         const int n = tile * tile_rows + i / 2 * 8 + 2 * thread_in_group() + i % 2;
-        column_logsumexp[i] = log2_sumexp(logsumexp, n, N);
+        column_log2_sumexp[i] = log2_sumexp(logsumexp, n, N);
         column_delta[i] = n < N ? head_delta[n] : 0;
       }
       FragmentC p[2] = {}, ds[2] = {};
@@ -216,7 +217,7 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
       multiply_transposed<D>(ds, v, dy);
       for_entries([&](int j, int i, int row, int column) {
         const int n = tile * tile_rows + column, c = 2 * j + i % 2;
-        p[j].x[i] = exp2_approx(score(p[j].x[i], n, first + row) - column_logsumexp[c]);
+        p[j].x[i] = exp2_approx(score(p[j].x[i], n, first + row) - column_log2_sumexp[c]);
         ds[j].x[i] = p[j].x[i] * (ds[j].x[i] - column_delta[c]);
       });
       multiply_rows<D>(dv_sums, as_left(p), dy);

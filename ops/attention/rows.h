@@ -20,7 +20,7 @@
 
 namespace vitrine::attention_cpu {
 
-/// Query rows whose scores are in memory at a time.
+/// Number of query rows in a block: their scores are in memory at a time.
 inline constexpr std::int64_t query_block = 128;
 
 /// Query rows first, first + 1, ..., first + rows - 1 of head h of sample b.
@@ -45,8 +45,8 @@ T* scratch(std::vector<T>& memory, std::int64_t count) {
 
 // ---- Products ----
 
-/// rows x columns, row by row with `leading` elements between rows, or the transpose of a matrix
-/// stored so.
+/// A matrix (rows, columns) with dense rows that start `leading` elements apart, or the transpose
+/// of such a matrix.
 template <class T>
 struct Matrix {
   T* data;
@@ -54,15 +54,14 @@ struct Matrix {
   bool is_transposed = false;
 
   Matrix transposed() const { return {data, columns, rows, leading, !is_transposed}; }
-  operator Matrix<const T>() const { return {data, rows, columns, leading, is_transposed}; }
 };
 
-/// The rows of a block as (rows, D), for q, y and their gradients; all M rows of a head, for k, v
-/// and theirs.
+/// The rows of a block of q, y or their gradients, (rows, D).
 template <class T>
 Matrix<T> rows_of(const Heads<T>& x, const RowBlock& block, std::int64_t D) {
   return {x.at(block.b, block.h, block.first), block.rows, D, x.row};
 }
+/// All rows of k, v or their gradients in one head, (M, D).
 template <class T>
 Matrix<T> head_of(const Heads<T>& x, std::int64_t b, std::int64_t h, std::int64_t M, std::int64_t D) {
   return {x.at(b, h), M, D, x.row};
