@@ -212,6 +212,18 @@ TEST(Muon, OfARecipeTakesTheMatricesOfTheBlocks) {
   EXPECT_EQ(matrices, 5u * 4 + 3) << "three layers merge patches";
 }
 
+TEST(OptimizerTable, TheFlagTakesItsNames) {
+  Recipe recipe;
+  std::string names;
+  for (const OptimizerRow& row : optimizer_table()) {
+    set_field(recipe, "opt", {row.name}, "--opt");
+    EXPECT_EQ(recipe.opt, row.name);
+    names += (names.empty() ? "" : ", ") + row.name;
+  }
+  EXPECT_EQ(error_of([&] { set_field(recipe, "opt", {"ftrl"}, "--opt"); }),
+            "--opt: 'ftrl' is not accepted, expected one of " + names);
+}
+
 /// Each optimiser has its own betas and momentum unless the recipe gives them.
 TEST(OptimizerTable, ARecipeLeavesWhatItDoesNotGive) {
   const auto first_momentum = [](Recipe recipe, const std::string& name) {

@@ -84,6 +84,26 @@ TEST(OptimGroups, NoDecayForOneDimAndForListedNames) {
   EXPECT_EQ(weight_decay_groups({{"fc.bias", &bias}}, 0.3).size(), 1u);
 }
 
+TEST(OptimGroups, ShareDecayAndLearningRate) {
+  Parameter matrix(ones({2, 2})), bias(ones({2})), head(ones({3, 2})), embedding(ones({1, 3, 2}));
+  const std::vector<NamedParameter> parameters{
+      {"pos_embed", &embedding}, {"fc.weight", &matrix}, {"fc.bias", &bias}, {"head.weight", &head}};
+  const auto groups = parameter_groups(
+      parameters, {.weight_decay = 0.3, .no_decay = {"pos_embed"}, .learning_rate_scales = {0.5, 1, 0.5, 0.5}});
+  ASSERT_EQ(groups.size(), 3u);
+  const auto expect_group = [](const ParameterGroup& group, double decay, double scale,
+                               const std::vector<std::string>& names) {
+    EXPECT_EQ(group.weight_decay, decay);
+    EXPECT_EQ(group.learning_rate_scale, scale);
+    ASSERT_EQ(group.parameters.size(), names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) EXPECT_EQ(group.parameters[i].name, names[i]);
+  };
+  expect_group(groups[0], 0.3, 0.5, {"head.weight"});
+  expect_group(groups[1], 0.3, 1, {"fc.weight"});
+  expect_group(groups[2], 0, 0.5, {"pos_embed", "fc.bias"});
+  EXPECT_THROW(parameter_groups(parameters, {.learning_rate_scales = {1}}), Error);
+}
+
 TEST(OptimGroups, MistakesAreErrors) {
   Parameter p(ones({2})), whole(ones({2}, DType::i64)), twice(ones({2}, DType::f64)), nothing;
   EXPECT_THROW(AdamW({}), Error);
