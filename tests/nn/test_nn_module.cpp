@@ -104,7 +104,9 @@ TEST(Fields, OfEveryModuleListEveryMember) {
   check_fields(MaxPool2d{}, checked);  // which no model has as a layer
   std::set<std::string> in_headers = modules_in("nn");
   in_headers.merge(modules_in("models"));
-  EXPECT_EQ(checked, in_headers);
+  for (const std::string& name : in_headers) {
+    EXPECT_TRUE(checked.contains(name)) << name << " is in no model of models/families.h: check it here";
+  }
   EXPECT_TRUE(checked.contains("WindowAttention") && checked.contains("SqueezeExcitation"));
 }
 
