@@ -104,7 +104,7 @@ MixingDraw draw_mixing(const Mixing& mixing, int height, int width, RandomSequen
   draw.bottom = std::min(height, center_y + (box_height + 1) / 2);
   draw.right = std::min(width, center_x + (box_width + 1) / 2);
   const double inside = static_cast<double>(draw.bottom - draw.top) * (draw.right - draw.left);
-  draw.lambda = 1 - inside / (static_cast<double>(height) * width);  // what is left after clipping
+  draw.lambda = 1 - inside / (static_cast<double>(height) * width);  // the share outside the clipped box
   return draw;
 }
 

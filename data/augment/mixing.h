@@ -40,7 +40,7 @@ Mixing::Mode mixing_mode_from_name(std::string_view name);
 /// where the epoch mixes. Random numbers depend on (seed, batch.epoch, batch.number) alone.
 void apply_mixing(const Mixing& mixing, std::int64_t num_classes, std::uint64_t seed, Batch& batch);
 
-/// What a smoothed target holds: 1 - smoothing + smoothing / K at the label, smoothing / K
+/// The values of a smoothed target: 1 - smoothing + smoothing / K at the label, smoothing / K
 /// elsewhere.
 struct TargetLevels {
   float on = 1, off = 0;

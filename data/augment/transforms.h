@@ -91,7 +91,7 @@ struct TrainTransform {
   /// Throws an Error that names the field whose value is out of range.
   void check() const;
   /// Fills `output` (3, image_size, image_size). All randomness comes from `random`; `record`
-  /// learns what was drawn.
+  /// gets the random choices.
   void operator()(const Image& image, RandomSequence& random, float* output, TransformRecord* record = nullptr) const;
 };
 

@@ -76,7 +76,7 @@ struct DatasetOptions {
   std::int64_t train_size = 20'000;           // of shapes
   std::int64_t test_size = 2'000;             // of shapes
   std::uint64_t seed = 0;                     // of shapes
-  std::size_t memory = std::size_t{1} << 30;  // bytes: a dataset whose pixels fit in is decoded once and kept
+  std::size_t memory = std::size_t{1} << 30;  // in bytes; a dataset whose pixels fit is decoded once and kept
   int threads = 0;                            // that decode it; 0 = one per core
 };
 

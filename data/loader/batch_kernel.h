@@ -34,9 +34,9 @@ struct BatchDraw {
 
 class BatchKernel {
  public:
-  /// `bytes`: u8 (count, H, W, 3), on the device where the batches are wanted. Only image_size,
-  /// padding_mode, normalization and erasing.mode of the transform are looked at: the rest has been
-  /// drawn.
+  /// `bytes`: u8 (count, H, W, 3), on the device that the batches are for. The kernel reads only
+  /// image_size, padding_mode, normalization and erasing.mode of the transform; the host draws the
+  /// rest.
   BatchKernel(Tensor bytes, const TrainTransform& transform);
 
   /// Fills images (B, 3, S, S), f32 or bf16, and, unless it is undefined, targets (B, K) f32 with

@@ -37,8 +37,8 @@ struct DeviceTransform {
 class DeviceLoader : public BatchSource {
  public:
   /// Batches live where the images do, and their images are of `dtype`: f32, or bf16 for mixed
-  /// precision. Workers and prefetch play no part: next() draws a batch's random numbers and queues
-  /// the kernel.
+  /// precision. The options workers and prefetch have no effect: next() draws a batch's random
+  /// choices and queues the kernel.
   DeviceLoader(std::shared_ptr<const DeviceImages> images, const DeviceTransform& transform, LoaderOptions options,
                DType dtype = DType::f32);
 

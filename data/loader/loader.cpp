@@ -15,8 +15,8 @@ namespace vitrine {
 
 namespace {
 
-/// What a batch is made from. Workers hold a copy, so that a new epoch can start while they finish
-/// an old one.
+/// The epoch that workers make batches of. Each holds a copy, so that a new epoch can start while
+/// workers finish an old one.
 struct Plan {
   std::int64_t serial = 0;  // counts calls of start()
   std::int64_t epoch = 0;

@@ -64,7 +64,7 @@ class PrefetchLoader::Uploader {
     return x.defined() ? static_cast<std::size_t>(x.numel()) * size_of(x.dtype()) : 0;
   }
 
-  /// Makes the slot's buffers at least so large, and waits until the pinned one has been read.
+  /// Makes the slot's buffers at least `bytes` long, after the copy out of the pinned one is done.
   void reserve(Slot& slot, std::size_t bytes) {
     if (cudaEventQuery(slot.arrived) != cudaSuccess) {
       (void)cudaGetLastError();  // "not ready" is no error

@@ -5,8 +5,8 @@
 //   for (Batch& batch : loader.epoch(0)) step(batch.images, batch.targets);
 //
 // Two pinned buffers and two buffers on the GPU take turns. The copy of a batch goes through a
-// stream of its own, so it does not wait for what was queued on the current stream before it: while
-// the GPU still works on batch n, batch n + 1 arrives.
+// stream of its own, so it does not wait for the kernels that are queued on the current stream:
+// while the GPU still works on batch n, batch n + 1 arrives.
 //
 //   copy stream:      | copy n + 1 |              | copy n + 2 |
 //   current stream:   ... compute n ... | place n + 1 | compute n + 1 ...

@@ -240,6 +240,13 @@ TEST(AugmentPolicy, EveryNameThatMessagesListIsParsed) {
   EXPECT_EQ(names, 10);
 }
 
+TEST(AugmentPolicy, AnOperationWithoutMagnitudesInTheScaleIsAnError) {
+  EXPECT_NE(policy_entry(MagnitudeScale::timm, "blur", 1, 5).magnitude_at, nullptr);
+  EXPECT_EQ(policy_entry(MagnitudeScale::torchvision, "invert", 1, 5).magnitude_at, nullptr);  // takes none
+  const auto blur = [] { return policy_entry(MagnitudeScale::torchvision, "blur", 1, 5); };
+  expect_parts(error_of(blur), {"augmentation policy", "blur", "no magnitude"});
+}
+
 TEST(AugmentPolicy, RefusesWhatItDoesNotKnow) {
   EXPECT_TRUE(AugmentPolicy::parse("").empty());
   const auto message = [](std::string_view name) { return error_of([&] { AugmentPolicy::parse(name); }); };
