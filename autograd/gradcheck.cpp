@@ -1,4 +1,5 @@
-// The gradient check: what backward returns against differences, entry by entry or in random directions.
+// The gradient check: what backward returns against differences, entry by entry or in random
+// directions.
 #include "autograd/gradcheck.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// OpHook: a function that sees what each op computes, forward and backward, as debuggers and profilers want it.
+// OpHook: a function that sees what each op computes, forward and backward, as debuggers and
+// profilers want it.
 //
 //   const OpHook hook([](const OpResult& r) { fmt::print("{} {}\n", r.op, to_string(r.value.shape())); });
 //   Tape tape;
@@ -19,8 +20,9 @@ struct OpResult {
   bool is_gradient() const { return input >= 0; }
 };
 
-/// While alive, `see` gets every result that a tape of this thread records, and every gradient that a rule of one adds. Of hooks
-/// that are alive at the same time the innermost sees. What `see` computes is not seen, nor recorded.
+/// While alive, `see` gets every result that a tape of this thread records, and every gradient that
+/// a rule of one adds. Of hooks that are alive at the same time the innermost sees. What `see`
+/// computes is not seen, nor recorded.
 class OpHook {
  public:
   explicit OpHook(std::function<void(const OpResult&)> see);

@@ -9,8 +9,8 @@
 
 namespace vitrine {
 
-/// Used as a Tensor it becomes a leaf of the tape that is recording, once; backward then returns its gradient. Copying a
-/// Parameter shares the elements; `deep_copy` in nn/module.h does not.
+/// Used as a Tensor it becomes a leaf of the tape that is recording, once; backward then returns
+/// its gradient. Copying a Parameter shares the elements; `deep_copy` in nn/module.h does not.
 class Parameter {
  public:
   Parameter() = default;
@@ -25,13 +25,16 @@ class Parameter {
 
   // ---- The bf16 copy ----
   //
-  // Mixed precision keeps the weights in f32, for small updates would be lost in bf16, and computes in bf16. Instead of each
-  // layer rounding its weight in each forward pass, the optimiser (Optimizer::keep_bf16_copy) rounds all of them in one pass
-  // after each update. A layer whose input is bf16 takes the copy (nn/layers.cpp). The gradient of the copy comes in bf16, and
-  // stays so until the optimiser takes in those of all parameters (BackwardContext::add_in_compute_dtype, Gradients::raw_gradient).
+  // Mixed precision keeps the weights in f32, for small updates would be lost in bf16, and computes
+  // in bf16. Instead of each layer rounding its weight in each forward pass, the optimiser
+  // (Optimizer::keep_bf16_copy) rounds all of them in one pass after each update. A layer whose
+  // input is bf16 takes the copy (nn/layers.cpp). The gradient of the copy comes in bf16, and stays
+  // so until the optimiser takes in those of all parameters (BackwardContext::add_in_compute_dtype,
+  // Gradients::raw_gradient).
   //
-  // The copy belongs to one version of the elements. After any other change of them (weights are loaded, or averaged) it
-  // counts as undefined, and layers round the weight themselves until the next update.
+  // The copy belongs to one version of the elements. After any other change of them (weights are
+  // loaded, or averaged) it counts as undefined, and layers round the weight themselves until the
+  // next update.
 
   /// The copy, or an undefined tensor where there is none of the elements as they are now.
   Tensor bf16_copy() const {

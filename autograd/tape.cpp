@@ -1,4 +1,5 @@
-// The tape: append a node in the forward pass, walk the nodes from last to first in the backward pass.
+// The tape: append a node in the forward pass, walk the nodes from last to first in the backward
+// pass.
 // The first part is the idea, complete; what follows keeps tapes, leaves and callers in order, and
 // the last part saves launches and memory without changing a result.
 #include "autograd/tape.h"
@@ -57,11 +58,13 @@ void Tape::walk_back(std::int64_t from, Tensor dy, bool keep_rules) {
   for (std::int64_t i = from; i >= first_node_; --i) run_rule(i, keep_rules);
 }
 
-/// Takes the gradient of node i, which nothing needs any more, and lets its rule add to those of its inputs.
+/// Takes the gradient of node i, which nothing needs any more, and lets its rule add to those of
+/// its inputs.
 void Tape::run_rule(std::int64_t i, bool keep_rules) {
   Node& node = recording_->node(i);
   if (!node.op) return;  // a leaf keeps its gradient
-  // The rule leaves the node (or is copied) before it runs: it may append nodes, and then the vector moves.
+  // The rule leaves the node (or is copied) before it runs: it may append nodes, and then the
+  // vector moves.
   const Rule rule = keep_rules ? node.rule : std::exchange(node.rule, nullptr);
   Tensor& slot = recording_->gradient(i);
   const Tensor dy = node.is_watched ? slot : std::exchange(slot, Tensor());
@@ -140,7 +143,8 @@ Tape::Tape()
 }
 
 Tape::~Tape() {
-  // A vector of nodes, none of which holds another: freeing it needs no recursion, however deep the graph.
+  // A vector of nodes, none of which holds another: freeing it needs no recursion, however deep the
+  // graph.
   if (current_tape == this) current_tape = outer_;
   if (!outer_) delete recording_;
 }
@@ -229,7 +233,8 @@ Gradients Tape::backward(const Tensor& output, Tensor dy, BackwardOptions option
   VT_CHECK(dy.shape() == output.shape() && dy.dtype() == output.dtype(),
            "backward: dy is {} {}, expected {} {} like the output", name_of(dy.dtype()), to_string(dy.shape()),
            name_of(output.dtype()), to_string(output.shape()));
-  // An outer tape needs the rules again, and records what they do. Otherwise nothing is recorded meanwhile.
+  // An outer tape needs the rules again, and records what they do. Otherwise nothing is recorded
+  // meanwhile.
   const bool keep_rules = options.retain || is_nested();
   consumed_ = !keep_rules;
   if (is_nested()) return run_backward(output.trace().node, std::move(dy), keep_rules);
@@ -258,13 +263,16 @@ Gradients Tape::run_backward(std::int64_t from, Tensor dy, bool keep_rules) {
 
 namespace {
 
-/// The gradient itself, with its trace, but for one that came in another precision (the last part of this file).
+/// The gradient itself, with its trace, but for one that came in another precision (the last part
+/// of this file).
 Tensor in_dtype(const Tensor& gradient, DType dtype) {
   return gradient.dtype() == dtype ? gradient : cast_data(gradient, dtype);
 }
 
-/// True if no other handle sees these elements, so that a gradient may be added in place. A gradient
-/// is kept as the rule gave it, so it may be shared with another one, be an expanded view, or belong
+/// True if no other handle sees these elements, so that a gradient may be added in place. A
+/// gradient
+/// is kept as the rule gave it, so it may be shared with another one, be an expanded view, or
+/// belong
 /// to the caller.
 bool is_exclusive(const Tensor& gradient) { return gradient.storage().use_count() == 1 && gradient.is_contiguous(); }
 
@@ -299,7 +307,8 @@ void BackwardContext::accumulate(Tensor& sum, const Tensor& gradient) {
   });
 }
 
-/// The only gradient of a leaf may stay in bf16: the optimiser converts those of all parameters in one pass.
+/// The only gradient of a leaf may stay in bf16: the optimiser converts those of all parameters in
+/// one pass.
 void BackwardContext::add_in_compute_dtype(int input, const Tensor& gradient) {
   const std::int64_t target = node_of(input);
   if (target < 0) return;

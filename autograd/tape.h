@@ -5,10 +5,12 @@
 //   Gradients grads = tape.backward(loss);
 //   grads[model.head.weight];                  // (classes, D)
 //
-// Creation order is topological order, so backward is one reverse loop: no recursion, no hash map, a fixed order of
-// accumulation. Without a Tape alive nothing is recorded, so inference needs no switch.
+// Creation order is topological order, so backward is one reverse loop: no recursion, no hash map,
+// a fixed order of accumulation. Without a Tape alive nothing is recorded, so inference needs no
+// switch.
 //
-// A Tape inside a Tape: the inner one's backward is itself recorded by the outer one, which gives second derivatives.
+// A Tape inside a Tape: the inner one's backward is itself recorded by the outer one, which gives
+// second derivatives.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +28,8 @@ namespace vitrine {
 
 class Tape;
 
-/// A tensor that a rule keeps for backward. Reading it after an in-place change is an error that names the op.
+/// A tensor that a rule keeps for backward. Reading it after an in-place change is an error that
+/// names the op.
 class Saved {
  public:
   Saved(const Tensor& tensor, const char* op)
@@ -44,17 +47,21 @@ class Saved {
 /// What a rule sees of the backward pass: which inputs want a gradient, and where to add it.
 class BackwardContext {
  public:
-  /// Whether anything depends on the gradient of the op's `input`-th input. If not, do not compute it.
+  /// Whether anything depends on the gradient of the op's `input`-th input. If not, do not compute
+  /// it.
   bool wants(int input) const;
   /// Adds to the gradient of the `input`-th input. The shape must be that input's shape.
   void add(int input, const Tensor& gradient);
-  /// The same for a gradient in the dtype in which the op computed, bf16 under mixed precision. The only gradient of a leaf stays
-  /// in that dtype: an optimiser converts those of all parameters in one pass (Gradients::raw_gradient).
+  /// The same for a gradient in the dtype in which the op computed, bf16 under mixed precision. The
+  /// only gradient of a leaf stays in that dtype: an optimiser converts those of all parameters in
+  /// one pass (Gradients::raw_gradient).
   void add_in_compute_dtype(int input, const Tensor& gradient);
-  /// The sum of the gradients that have arrived for that input, row-major, for a kernel that adds its own in place (then do not
-  /// call add). Undefined where none has arrived, or where another handle sees the elements.
+  /// The sum of the gradients that have arrived for that input, row-major, for a kernel that adds
+  /// its own in place (then do not call add). Undefined where none has arrived, or where another
+  /// handle sees the elements.
   Tensor accumulation_buffer(int input);
-  /// The op's own output, which a rule may keep: `saved` with the trace that it received after the rule was made.
+  /// The op's own output, which a rule may keep: `saved` with the trace that it received after the
+  /// rule was made.
   Tensor output(const Saved& saved) const;
 
  private:
@@ -74,10 +81,12 @@ using Rule = std::function<void(const Tensor& dy, BackwardContext& context)>;
 /// The gradients of the leaves: parameters and watched tensors.
 class Gradients {
  public:
-  /// The gradient of a leaf, in its dtype, or an undefined tensor where the loss does not depend on it.
+  /// The gradient of a leaf, in its dtype, or an undefined tensor where the loss does not depend on
+  /// it.
   Tensor operator[](const Parameter& parameter) const;
   Tensor operator[](const Tensor& watched) const;
-  /// The same in the dtype in which it was computed: bf16 where the ops read a bf16 copy of an f32 parameter.
+  /// The same in the dtype in which it was computed: bf16 where the ops read a bf16 copy of an f32
+  /// parameter.
   Tensor raw_gradient(const Parameter& parameter) const { return at(parameter.trace()); }
 
  private:
@@ -106,17 +115,18 @@ class Tape {
   Tensor watch(const Tensor& tensor);
   void watch(const Parameter& parameter);
 
-  /// Gradients of a one-element `loss`. Without `retain` each rule and each inner gradient is freed as it is consumed,
-  /// and a second call is an error.
+  /// Gradients of a one-element `loss`. Without `retain` each rule and each inner gradient is freed
+  /// as it is consumed, and a second call is an error.
   Gradients backward(const Tensor& loss, BackwardOptions options = {});
-  /// The same from any output, given the gradient `dy` of its elements (a vector-Jacobian product). Where the caller gives dy away,
-  /// as a temporary, gradients may be added to in its place.
+  /// The same from any output, given the gradient `dy` of its elements (a vector-Jacobian product).
+  /// Where the caller gives dy away, as a temporary, gradients may be added to in its place.
   Gradients backward(const Tensor& output, Tensor dy, BackwardOptions options = {});
 
   /// Number of nodes recorded so far, leaves included.
   std::int64_t size() const;
 
-  /// True while an outer tape records what this one does: rules must then be made of differentiable ops.
+  /// True while an outer tape records what this one does: rules must then be made of differentiable
+  /// ops.
   bool is_nested() const { return outer_ != nullptr; }
 
   /// The graph in Graphviz's language: one box per op with its output shape. `dot -Tsvg` draws it.
@@ -156,7 +166,8 @@ class PauseRecording {
 /// True if a tape is recording and tracks one of the inputs: only then does an op need a rule.
 bool is_recording(std::initializer_list<const Tensor*> inputs);
 
-/// True if what the current tape records must be differentiable twice. Fused ops then use their composition.
+/// True if what the current tape records must be differentiable twice. Fused ops then use their
+/// composition.
 bool is_recording_twice();
 
 /// Ends an op: appends a node for `output` where a tape tracks an input, and returns the output.

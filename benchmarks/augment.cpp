@@ -1,8 +1,10 @@
-// Images per second of processor time that one thread augments: padded crop, mirroring, policy, normalisation.
+// Images per second of processor time that one thread augments: padded crop, mirroring, policy,
+// normalisation.
 //
 //   build/release/benchmarks/augment --img-size 32 --rounds 7
 //
-// Checks before it times: every run of the same seed must give the same floats, and a policy must change some.
+// Checks before it times: every run of the same seed must give the same floats, and a policy must
+// change some.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>

@@ -1,7 +1,8 @@
-// Climbs the ladders of benchmarks/ladders on a GPU: every rung is compared with loops in float64, then timed.
+// Climbs the ladders of benchmarks/ladders on a GPU: every rung is compared with loops in float64,
+// then timed.
 //   ladders [layer_norm] [layer_norm_backward] [attention] [--device cuda] [--repetitions N] [--json FILE]
-// A rung with wrong results is not timed. Rates are of the bytes or operations that the problem itself demands.
-// Exit codes: 0 every rung is right; 1 one is not; 2 wrong words, or no GPU here.
+// A rung with wrong results is not timed. Rates are of the bytes or operations that the problem
+// itself demands. Exit codes: 0 every rung is right; 1 one is not; 2 wrong words, or no GPU here.
 #include "benchmarks/ladders/all_ladders.h"
 
 #include <fmt/core.h>
@@ -31,7 +32,8 @@ struct Options {
   int repetitions = 30;
 };
 
-/// The milliseconds of single calls, sorted. Two copies of the inputs take turns, so that none is still in the cache.
+/// The milliseconds of single calls, sorted. Two copies of the inputs take turns, so that none is
+/// still in the cache.
 std::vector<double> time_work(const std::vector<Work>& works, Device device, int repetitions) {
   for (int i = 0; i < 5; ++i) works[static_cast<std::size_t>(i) % works.size()]();
   Stopwatch watch(device);

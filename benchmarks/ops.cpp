@@ -1,7 +1,9 @@
-// Times every row of the op table: GFLOP/s or GB/s, and the share of what this machine reaches in the same run.
+// Times every row of the op table: GFLOP/s or GB/s, and the share of what this machine reaches in
+// the same run.
 //   ops [--benchmark_filter=REGEX] [--benchmark_format=json] [--benchmark_repetitions=N] ...       on the CPU, in f32
 //   ops --device cuda [--dtype bf16] [--backward] [--filter REGEX] [--repetitions N] [--json FILE] on a GPU
-// An op is timed only after its values have agreed with its reference. Bytes are those that the op must read and write.
+// An op is timed only after its values have agreed with its reference. Bytes are those that the op
+// must read and write.
 #include <benchmark/benchmark.h>
 #include <fmt/core.h>
 

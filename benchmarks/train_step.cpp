@@ -1,5 +1,5 @@
-// Times the full training step of a model: our side of benchmarks/compare_pytorch (CPU) and benchmarks/compare_on_gpu,
-// of which the first documents the files and the JSON.
+// Times the full training step of a model: our side of benchmarks/compare_pytorch (CPU) and
+// benchmarks/compare_on_gpu, of which the first documents the files and the JSON.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -75,7 +75,8 @@ class Trial {
   /// Warm-up, then timed steps; no step waits for the device.
   nlohmann::ordered_json round(int warmup, int steps) {
     Stopwatch watch(placement_.device);
-    // One tensor for all losses: keeping those of the steps would make each step ask for new memory.
+    // One tensor for all losses: keeping those of the steps would make each step ask for new
+    // memory.
     const Tensor losses = empty({warmup + steps}, DType::f32, placement_.device);
     const auto run_step = [&](std::int64_t i) {
       Tensor place = losses.view_as({}, {}, i);
@@ -91,22 +92,22 @@ class Trial {
     }
     const auto milliseconds = watch.milliseconds();
     const MemoryStatistics after = memory_statistics(placement_.device);
-    return {
-        {"name", "vitrine"},
-        {"version", fmt::format("vitrine {}, {} for matrix products", VITRINE_VERSION,
-                                placement_.device.is_cpu() ? "oneDNN" : "cuBLASLt")},
-        {"model", model_.name()},
-        {"device", to_string(placement_.device)},
-        {"activations", name_of(placement_.dtype)},
-        {"batch", batch_.images.size(0)},
-        {"threads", num_threads()},
-        {"warmup", warmup},
-        {"milliseconds", milliseconds},
-        {"losses", losses.to_vector<float>()},
-        // A recorded step works in a pool of its own, which counts as cached; what was cached before was given back.
-        {"peak_bytes", graph_ ? after.in_use + after.cached : after.peak},
-        {"allocations", after.requests - before.requests},
-        {"system_allocations", after.system_requests - before.system_requests}};
+    return {{"name", "vitrine"},
+            {"version", fmt::format("vitrine {}, {} for matrix products", VITRINE_VERSION,
+                                    placement_.device.is_cpu() ? "oneDNN" : "cuBLASLt")},
+            {"model", model_.name()},
+            {"device", to_string(placement_.device)},
+            {"activations", name_of(placement_.dtype)},
+            {"batch", batch_.images.size(0)},
+            {"threads", num_threads()},
+            {"warmup", warmup},
+            {"milliseconds", milliseconds},
+            {"losses", losses.to_vector<float>()},
+            // A recorded step works in a pool of its own, which counts as cached; what was cached
+            // before was given back.
+            {"peak_bytes", graph_ ? after.in_use + after.cached : after.peak},
+            {"allocations", after.requests - before.requests},
+            {"system_allocations", after.system_requests - before.system_requests}};
   }
 
  private:
@@ -134,7 +135,8 @@ class Trial {
     return batch;
   }
 
-  /// One step, or its recording replayed, once two steps in the ordinary way have set everything up.
+  /// One step, or its recording replayed, once two steps in the ordinary way have set everything
+  /// up.
   Tensor step() {
     if (!options_.graph || placement_.device.is_cpu() || steps_++ < 2) {
       const Tensor loss = gather_gradients();

@@ -1,4 +1,5 @@
-// The subcommands of `vitrine`. Each registers its flags and, when it is called, sets the exit code.
+// The subcommands of `vitrine`. Each registers its flags and, when it is called, sets the exit
+// code.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -22,8 +23,9 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-/// Calls `read` and returns its result. `read` must look at flags and recipes alone, not at files of data or weights: so its
-/// Error is a mistake in the command line, and is thrown on as a UsageError.
+/// Calls `read` and returns its result. `read` must look at flags and recipes alone, not at files
+/// of data or weights: so its Error is a mistake in the command line, and is thrown on as a
+/// UsageError.
 template <class Read>
 auto from_flags(const Read& read) {
   try {

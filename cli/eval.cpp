@@ -21,8 +21,8 @@ struct EvalOptions {
   bool json = false;
 };
 
-/// The recipe of the run whose folder the checkpoint lies in: its data, unless flags name other data. Without a run, nothing
-/// but defaults.
+/// The recipe of the run whose folder the checkpoint lies in: its data, unless flags name other
+/// data. Without a run, nothing but defaults.
 Recipe recipe_of_run(const std::filesystem::path& checkpoint) {
   const auto folder = std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
   const auto args = folder / "args.yaml";
@@ -32,7 +32,8 @@ Recipe recipe_of_run(const std::filesystem::path& checkpoint) {
   return recipe;
 }
 
-/// Weights without config.json need the model's name; flags win over how config.json, or else the model, prepares images.
+/// Weights without config.json need the model's name; flags win over how config.json, or else the
+/// model, prepares images.
 LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
   if (options.recipe.has("model")) return load_bare_weights(options.checkpoint, recipe, data.num_classes());
   for (const char* flag : {"img-size", "num-classes", "model-kwargs"}) {
@@ -44,9 +45,10 @@ LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const D
   return loaded;
 }
 
-/// Compares the names of the classes of the data with those of the weights. If the weights have every name of the data, a
-/// class that has another number in the data is an Error. If the data have other names, such as "n01440764" for "tench", the
-/// classes are taken to be the same by number, with a warning.
+/// Compares the names of the classes of the data with those of the weights. If the weights have
+/// every name of the data, a class that has another number in the data is an Error. If the data
+/// have other names, such as "n01440764" for "tench", the classes are taken to be the same by
+/// number, with a warning.
 void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, const Dataset& data) {
   const std::vector<std::string>&theirs = loaded.label_names, &ours = data.class_names();
   if (theirs.empty() || ours.empty()) return;

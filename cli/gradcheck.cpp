@@ -1,4 +1,5 @@
-// vitrine gradcheck [PATTERN]: compares the gradient of every op with finite differences, entry by entry.
+// vitrine gradcheck [PATTERN]: compares the gradient of every op with finite differences, entry by
+// entry.
 #include <fmt/core.h>
 #include <fnmatch.h>
 

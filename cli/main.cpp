@@ -1,4 +1,5 @@
-// The program `vitrine`: parses the command line, runs a subcommand, turns every error into one line on stderr.
+// The program `vitrine`: parses the command line, runs a subcommand, turns every error into one
+// line on stderr.
 #include <fmt/core.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM become a request that the work asks for; a second SIGINT ends the program at once.
+// SIGINT and SIGTERM become a request that the work asks for; a second SIGINT ends the program at
+// once.
 #pragma once
 
 namespace vitrine {

@@ -1,4 +1,5 @@
-// vitrine train: reads the recipe and the flags, which win over it, and runs a Trainer, which leaves a
+// vitrine train: reads the recipe and the flags, which win over it, and runs a Trainer, which
+// leaves a
 // run folder. Read on in train/trainer.cpp for the loop and in train/train_step.cpp for one step.
 #include <fmt/core.h>
 
@@ -25,7 +26,8 @@ Recipe resolve(const RecipeOptions& options) {
   from_flags([&] {
     check_recipe(recipe);
     open_device(recipe.device);
-    // Checks that the model has the options of the recipe. The number of classes is not known before the data are open.
+    // Checks that the model has the options of the recipe. The number of classes is not known
+    // before the data are open.
     summarize_model(recipe.model, model_options(recipe, 1));
   });
   return recipe;
@@ -44,8 +46,8 @@ void report_result(const Trainer& trainer) {
   fmt::print("try them: vitrine predict --checkpoint {} IMAGE...\n", folder.string());
 }
 
-/// An Error where this is one of several processes that a launcher such as mpirun or torchrun has started: each of them would
-/// train the whole model by itself.
+/// An Error where this is one of several processes that a launcher such as mpirun or torchrun has
+/// started: each of them would train the whole model by itself.
 void reject_multi_process() {
   for (const char* variable : {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
     const char* value = std::getenv(variable);

@@ -18,8 +18,8 @@ int main() {
   // The graph, for Graphviz. Each node knows its inputs; creation order is topological order.
   fmt::print("{}", tape.to_dot());
 
-  // Backward starts with df/df = 1 and visits the nodes from last to first. `a` is used twice, so it receives two
-  // contributions, and they are added: df/da = (1 - tanh^2) b + 1.
+  // Backward starts with df/df = 1 and visits the nodes from last to first. `a` is used twice, so
+  // it receives two contributions, and they are added: df/da = (1 - tanh^2) b + 1.
   Gradients grads = tape.backward(f);
   const double slope = 1 - std::pow(std::tanh(-1.0), 2);
   fmt::print("df/da = {:.6f}, by hand {:.6f}\n", grads[a].item(), slope * -2 + 1);

@@ -15,7 +15,8 @@ Tensor softsign(const Tensor& x) {
     const double value = input.data<double>()[i];
     y.data<double>()[i] = value / (1 + std::abs(value));
   }
-  // The rule keeps what it needs, here x. It is written with ops, so it can be differentiated again.
+  // The rule keeps what it needs, here x. It is written with ops, so it can be differentiated
+  // again.
   return record("softsign", y, {x}, [x = Saved(x, "softsign")](const Tensor& dy, BackwardContext& context) {
     context.add(0, dy / square(abs(*x) + 1.0));
   });

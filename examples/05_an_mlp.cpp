@@ -8,7 +8,8 @@
 
 using namespace vitrine;
 
-/// A module is a plain struct that lists its fields; names, optimiser groups and checkpoints follow from the list.
+/// A module is a plain struct that lists its fields; names, optimiser groups and checkpoints follow
+/// from the list.
 struct SpiralNet {
   Linear first, second, third;
   static void fields(auto& self, auto&& field) {

@@ -1,4 +1,5 @@
-// A Vision Transformer from its parts: patches, tokens, pre-norm blocks, and a head, trained on real digits.
+// A Vision Transformer from its parts: patches, tokens, pre-norm blocks, and a head, trained on
+// real digits.
 //   06_a_vit_from_its_parts [FOLDER with digits-images-idx3-ubyte.gz and digits-labels-idx1-ubyte.gz]
 #include <fmt/core.h>
 

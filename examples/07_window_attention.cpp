@@ -1,4 +1,5 @@
-// Window attention from its parts: windows, a bias for every offset, a cyclic shift and its mask (Swin, section 3.2).
+// Window attention from its parts: windows, a bias for every offset, a cyclic shift and its mask
+// (Swin, section 3.2).
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -11,12 +12,13 @@
 
 using namespace vitrine;
 
-// A map of 4 x 4 places has 16 x 16 pairs of tokens; in windows of 2 x 2, four times 4 x 4 are left. On larger maps
-// the cost grows with the number of places, no longer with its square.
+// A map of 4 x 4 places has 16 x 16 pairs of tokens; in windows of 2 x 2, four times 4 x 4 are
+// left. On larger maps the cost grows with the number of places, no longer with its square.
 constexpr std::int64_t side = 4, window = 2, shift = window / 2, tokens = window * window, C = 8;
 constexpr int heads = 2;
 
-/// The parameters under the library's names. Copies share their elements, so the library's block can lend its own.
+/// The parameters under the library's names. Copies share their elements, so the library's block
+/// can lend its own.
 struct WindowLayer {
   Parameter relative_position_bias_table;  // ((2 w - 1)^2, heads): a number for every offset from one place to another
   Linear qkv, proj;
@@ -27,7 +29,8 @@ struct WindowLayer {
   }
 };
 
-/// The number of every place's row on an n x n map, (1, n, n, 1). Transposed, it is the number of the column.
+/// The number of every place's row on an n x n map, (1, n, n, 1). Transposed, it is the number of
+/// the column.
 Tensor row_numbers(std::int64_t n) { return expand(reshape(arange(n, DType::f64), {1, n, 1, 1}), {1, n, n, 1}); }
 
 /// The number at token i minus that at token j, for all pairs of each window: (windows, w^2, w^2).
@@ -36,8 +39,8 @@ Tensor differences(const Tensor& map) {
   return windows - transpose(windows);
 }
 
-/// For tokens i and j of a window the row of the bias table, (w^4). Offsets run from 1 - w to w - 1, down and across.
-/// Two pairs of tokens with the same offset share a row, wherever they are.
+/// For tokens i and j of a window the row of the bias table, (w^4). Offsets run from 1 - w to w -
+/// 1, down and across. Two pairs of tokens with the same offset share a row, wherever they are.
 Tensor table_rows() {
   const Tensor row = row_numbers(window), column = transpose(row, 1, 2);
   const Tensor down = differences(row) + (window - 1), right = differences(column) + (window - 1);
@@ -46,15 +49,17 @@ Tensor table_rows() {
 
 Tensor shifted(const Tensor& map, std::int64_t by) { return roll(map, {-by, -by}, {1, 2}); }
 
-/// The rolled map joins its opposite edges. Only tokens that were less than a window apart before may see each other:
-/// where two were not, -100 is added to the score, and e^-100 is nothing beside e^0. (windows, w^2, w^2)
+/// The rolled map joins its opposite edges. Only tokens that were less than a window apart before
+/// may see each other: where two were not, -100 is added to the score, and e^-100 is nothing beside
+/// e^0. (windows, w^2, w^2)
 Tensor shifted_mask() {
   const Tensor row = row_numbers(side), column = transpose(row, 1, 2);
   const Tensor apart = maximum(abs(differences(shifted(row, shift))), abs(differences(shifted(column, shift))));
   return where(less(apart, full({}, window, DType::f64)), zeros_like(apart), full({}, -100, DType::f64));
 }
 
-/// x (B windows, w^2, C) -> the same. softmax(q k^T / sqrt(D) + bias + mask) v in each window, for each head.
+/// x (B windows, w^2, C) -> the same. softmax(q k^T / sqrt(D) + bias + mask) v in each window, for
+/// each head.
 Tensor attend(const WindowLayer& layer, const Tensor& x, const Tensor& mask) {
   const std::int64_t count = x.size(0), D = C / heads;
   const Tensor parts = permute(reshape(layer.qkv(x), {count, tokens, 3, heads, D}), {2, 0, 3, 1, 4});
@@ -69,15 +74,16 @@ Tensor attend(const WindowLayer& layer, const Tensor& x, const Tensor& mask) {
   return layer.proj(reshape(transpose(matmul(softmax(scores), v), 1, 2), {count, tokens, C}));
 }
 
-/// Feature map (B, 4, 4, C) -> the same. Rolling by half a window moves the borders, so that the next block joins what
-/// this one separates; rolling, not padding, because then there are as many windows as before.
+/// Feature map (B, 4, 4, C) -> the same. Rolling by half a window moves the borders, so that the
+/// next block joins what this one separates; rolling, not padding, because then there are as many
+/// windows as before.
 Tensor attend_in_windows(const WindowLayer& layer, const Tensor& x, std::int64_t by, const Tensor& mask) {
   const Tensor windows = window_partition(shifted(x, by), window);
   return shifted(window_reverse(attend(layer, windows, mask), window, side, side), -by);
 }
 
-/// Draws the map, with one letter for all tokens that see each other. Token i sees j if by the gradient y_i depends on
-/// x_j.
+/// Draws the map, with one letter for all tokens that see each other. Token i sees j if by the
+/// gradient y_i depends on x_j.
 std::string draw(const WindowLayer& layer, const Tensor& x, std::int64_t by, const Tensor& mask) {
   std::string letters(side * side, ' '), drawing;
   char next = 'A';

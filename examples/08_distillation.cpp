@@ -1,5 +1,6 @@
-// Distillation in one screen: a DeiT has a head that learns the labels, and one that learns what a convolutional teacher answers
-// (Touvron et al. 2021, section 4: "hard-label distillation", through a token).
+// Distillation in one screen: a DeiT has a head that learns the labels, and one that learns what a
+// convolutional teacher answers (Touvron et al. 2021, section 4: "hard-label distillation", through
+// a token).
 //   08_distillation [FOLDER with digits-images-idx3-ubyte.gz and digits-labels-idx1-ubyte.gz]
 #include <fmt/core.h>
 
@@ -12,8 +13,8 @@
 
 using namespace vitrine;
 
-/// Teacher and student see the same images in the same order, under noise: there the teacher is not always of the label's
-/// opinion. `loss_of` says what is learned from them.
+/// Teacher and student see the same images in the same order, under noise: there the teacher is not
+/// always of the label's opinion. `loss_of` says what is learned from them.
 void train(const Model& model, const Batch& digits, auto&& loss_of) {
   AdamW optimizer(weight_decay_groups(model.parameters(), 0.05, model.info().no_decay), {.learning_rate = 3e-3});
   Generator generator{.seed = 1};
@@ -28,9 +29,9 @@ void train(const Model& model, const Batch& digits, auto&& loss_of) {
   }
 }
 
-/// The classes that a model finds most likely. Nothing is recorded, for nobody asks how the model would have to change; and no
-/// Pass says training, so batch norms use the statistics that they have, and learn nothing. The two heads of a DeiT answer
-/// together, by the mean of their logits.
+/// The classes that a model finds most likely. Nothing is recorded, for nobody asks how the model
+/// would have to change; and no Pass says training, so batch norms use the statistics that they
+/// have, and learn nothing. The two heads of a DeiT answer together, by the mean of their logits.
 Tensor answers(const Model& model, const Tensor& images) {
   const PauseRecording pause;
   return argmax(model(images));

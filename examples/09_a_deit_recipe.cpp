@@ -1,4 +1,5 @@
-// A DeiT recipe in miniature, with all that Touvron et al. 2021 train by (tables 8 and 9), through the training API.
+// A DeiT recipe in miniature, with all that Touvron et al. 2021 train by (tables 8 and 9), through
+// the training API.
 //   09_a_deit_recipe [FOLDER with digits-images-idx3-ubyte.gz and digits-labels-idx1-ubyte.gz]
 #include <fmt/core.h>
 
@@ -14,8 +15,8 @@
 
 using namespace vitrine;
 
-// As in a file for `vitrine train -c`; the keys are timm's flags. Values are the paper's, but for the sizes and where a
-// comment says why.
+// As in a file for `vitrine train -c`; the keys are timm's flags. Values are the paper's, but for
+// the sizes and where a comment says why.
 constexpr const char* recipe_text = R"(
 # A DeiT of two blocks for images of 8 x 8.
 model: deit_tiny_patch4_32
@@ -94,7 +95,8 @@ int main(int argc, char** argv) {
   Trainer trainer(recipe, observer);
   if (trainer.run() != Trainer::Outcome::finished) return 1;
 
-  // The run folder is also a weights folder: the program needs to know nothing of the recipe to use what came of it.
+  // The run folder is also a weights folder: the program needs to know nothing of the recipe to use
+  // what came of it.
   const LoadedModel loaded = load_model(trainer.folder().path());
   const EvalTransform transform = eval_transform(loaded.preprocessing);
   const DatasetPtr test = open_image_folder(recipe.data_dir + "/test");
@@ -113,7 +115,8 @@ int main(int argc, char** argv) {
     }
   }
 
-  // What was loaded must be what was best. To learn the digits well takes longer, but to learn none would be a mistake.
+  // What was loaded must be what was best. To learn the digits well takes longer, but to learn none
+  // would be a mistake.
   const double percent = 100 * static_cast<double>(right) / static_cast<double>(test->size());
   fmt::print("{:.1f}% of {} digits that it has not seen\n", percent, test->size());
   return std::abs(percent - trainer.state().best.value()) < 1 && percent > 40 ? 0 : 1;

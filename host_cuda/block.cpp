@@ -30,8 +30,8 @@ struct Worker {
   const char* waits = nullptr;  // the operation that it waits at
 };
 
-/// The lanes of one warp that meet under one mask. Two buffers take turns: a lane that is still reading the last meeting
-/// has not come to the next, so the one after that cannot have begun.
+/// The lanes of one warp that meet under one mask. Two buffers take turns: a lane that is still
+/// reading the last meeting has not come to the next, so the one after that cannot have begun.
 struct Rendezvous {
   unsigned mask = 0, arrived = 0;
   const char* operation = nullptr;
@@ -163,7 +163,8 @@ class Block {
     enter(*self);
   }
 
-  /// True if the running thread may go straight on; with a seed it queues up with the others instead.
+  /// True if the running thread may go straight on; with a seed it queues up with the others
+  /// instead.
   bool let_go(std::vector<Worker*>& waiting) {
     bool goes_on = false;
     for (Worker* worker : waiting) {
@@ -206,7 +207,8 @@ class Block {
     throw KernelError(text);
   }
 
-  /// After an error: the fibres that are in the middle of the kernel stay there for good, and others take their place.
+  /// After an error: the fibres that are in the middle of the kernel stay there for good, and
+  /// others take their place.
   void abandon() {
     for (auto& worker : workers_) worker->waits = nullptr;
     static auto& graveyard = *new std::vector<std::unique_ptr<Worker>>();

@@ -1,5 +1,6 @@
-// cublasLt as the played GPU has it: found in place of NVIDIA's header in the `host-cuda` build, with the types and functions
-// that Vitrine uses, the values of NVIDIA's enumerations, and its rules about what goes together.
+// cublasLt as the played GPU has it: found in place of NVIDIA's header in the `host-cuda` build,
+// with the types and functions that Vitrine uses, the values of NVIDIA's enumerations, and its
+// rules about what goes together.
 #pragma once
 
 #include <cstddef>
@@ -83,15 +84,16 @@ struct cublasLtMatmulHeuristicResult_t {
   int reserved[4];
 };
 
-/// Up to two algorithms: a plain one, and one that adds the products in the reverse order and wants a workspace.
+/// Up to two algorithms: a plain one, and one that adds the products in the reverse order and wants
+/// a workspace.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t* results, int* count);
 
-/// d = alpha op(a) op(b) + beta c, all stored by columns. Stricter than NVIDIA's: an algorithm is refused for any product but
-/// the one that the heuristics gave it for.
+/// d = alpha op(a) op(b) + beta c, all stored by columns. Stricter than NVIDIA's: an algorithm is
+/// refused for any product but the one that the heuristics gave it for.
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void* alpha, const void* a,
                               cublasLtMatrixLayout_t a_layout, const void* b, cublasLtMatrixLayout_t b_layout,
                               const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d,
@@ -100,7 +102,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
 
 namespace host_cuda {
 
-/// From now on the first `count` results of the heuristics are failures: their state says so, and all else in them is rubbish.
+/// From now on the first `count` results of the heuristics are failures: their state says so, and
+/// all else in them is rubbish.
 void set_failed_candidates(int count);
 
 }  // namespace host_cuda

@@ -1,4 +1,5 @@
-// The played cublasLt: keeps descriptions, refuses what the real one refuses, and multiplies with plain loops.
+// The played cublasLt: keeps descriptions, refuses what the real one refuses, and multiplies with
+// plain loops.
 #include <cublasLt.h>
 
 #include <algorithm>

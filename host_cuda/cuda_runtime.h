@@ -1,6 +1,7 @@
-// The GPU played on the CPU: this header is found in place of CUDA's own in the `host-cuda` build. It has the part of CUDA
-// C++ and of the runtime API that Vitrine uses, with the meaning that the CUDA documentation gives it; what Vitrine comes to
-// need is added here. Everything runs at once and in order: a launch returns when the kernel is done.
+// The GPU played on the CPU: this header is found in place of CUDA's own in the `host-cuda` build.
+// It has the part of CUDA C++ and of the runtime API that Vitrine uses, with the meaning that the
+// CUDA documentation gives it; what Vitrine comes to need is added here. Everything runs at once
+// and in order: a launch returns when the kernel is done.
 #pragma once
 
 #include <algorithm>
@@ -130,7 +131,8 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDeviceSynchronize();
 
-// ---- Memory: the device's may be touched by kernels and by these functions alone; anything else is a segmentation fault ----
+// ---- Memory: the device's may be touched by kernels and by these functions alone; anything else
+// is a segmentation fault ----
 
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,
@@ -174,7 +176,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
-// ---- Graphs: what is queued between Begin and EndCapture is kept, and runs when the graph is launched ----
+// ---- Graphs: what is queued between Begin and EndCapture is kept, and runs when the graph is
+// launched ----
 
 struct host_cuda_graph;
 using cudaGraph_t = host_cuda_graph*;
@@ -219,7 +222,8 @@ class DeviceMemoryOpen {
   DeviceMemoryOpen& operator=(const DeviceMemoryOpen&) = delete;
 };
 
-/// Does the work now, with device memory open, or keeps it for the graph that is being captured: for the fake libraries.
+/// Does the work now, with device memory open, or keeps it for the graph that is being captured:
+/// for the fake libraries.
 void enqueue(const std::function<void()>& work);
 
 bool is_device_memory(const void* address);
@@ -234,7 +238,8 @@ Counters counters();
 void set_device_memory(std::size_t bytes);
 /// False plays a machine without a GPU, where the runtime is installed all the same.
 void set_device_present(bool present);
-/// The next call of this function (cudaHostAlloc, cudaGraphInstantiate, cudaLaunchKernelEx) finds no memory.
+/// The next call of this function (cudaHostAlloc, cudaGraphInstantiate, cudaLaunchKernelEx) finds
+/// no memory.
 void fail_next(const std::string& function);
 
 }  // namespace host_cuda

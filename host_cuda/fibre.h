@@ -1,5 +1,5 @@
-// A fibre: a stack of its own that runs until it gives way, and goes on from there. Boost.Context switches the stacks; this
-// class tells ASan about it.
+// A fibre: a stack of its own that runs until it gives way, and goes on from there. Boost.Context
+// switches the stacks; this class tells ASan about it.
 #pragma once
 
 #include <boost/context/fiber.hpp>
@@ -13,7 +13,8 @@
 
 namespace host_cuda {
 
-/// What ASan has to know when stacks change: where the next one lies, and on arrival, where the last one was.
+/// What ASan has to know when stacks change: where the next one lies, and on arrival, where the
+/// last one was.
 struct StackSwitch {
   void* fake_stack = nullptr;
   void leave(const void* next_bottom, std::size_t next_bytes) {

@@ -1,4 +1,5 @@
-// The runtime API of the played GPU: memory that is closed while no kernel runs, streams without concurrency, launches.
+// The runtime API of the played GPU: memory that is closed while no kernel runs, streams without
+// concurrency, launches.
 #include <sys/mman.h>
 
 #include <chrono>
@@ -51,9 +52,10 @@ cudaError_t result_of(const char* function) {
   return result(cudaErrorMemoryAllocation);
 }
 
-/// Two ranges of addresses, reserved at the start and filled from the bottom; freed pieces are used again. The first, for small
-/// blocks, is closed while nothing runs on the device. That takes time in proportion to the memory in use, so the second one,
-/// for large blocks, is always open, and so is the first where it has grown long.
+/// Two ranges of addresses, reserved at the start and filled from the bottom; freed pieces are used
+/// again. The first, for small blocks, is closed while nothing runs on the device. That takes time
+/// in proportion to the memory in use, so the second one, for large blocks, is always open, and so
+/// is the first where it has grown long.
 class DeviceMemory {
  public:
   DeviceMemory() {

@@ -1,5 +1,5 @@
-// The functions of ops/drivers/tensor_core.h on the CPU, from the layouts that the PTX ISA documents. Included by that header
-// alone.
+// The functions of ops/drivers/tensor_core.h on the CPU, from the layouts that the PTX ISA
+// documents. Included by that header alone.
 #pragma once
 
 #include <array>
@@ -47,7 +47,8 @@ inline std::array<const bfloat16*, 32> exchange_rows(const char* operation, cons
   return host_cuda::exchange(operation, 0xFFFFFFFFu, row);
 }
 
-/// A copy that a thread has started. It takes place only when the thread waits, as late as a GPU may do it.
+/// A copy that a thread has started. It takes place only when the thread waits, as late as a GPU
+/// may do it.
 struct Copy {
   bfloat16* target;
   const bfloat16* source;

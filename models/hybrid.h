@@ -1,5 +1,6 @@
-// The hybrids of Dosovitskiy et al. 2021, "An image is worth 16x16 words" (section 3.1) and Steiner et al. 2022, "How
-// to train your ViT?": a ViT whose image is the last map of a ResNet, with timm's names and initialisation.
+// The hybrids of Dosovitskiy et al. 2021, "An image is worth 16x16 words" (section 3.1) and Steiner
+// et al. 2022, "How to train your ViT?": a ViT whose image is the last map of a ResNet, with timm's
+// names and initialisation.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,8 @@ namespace vitrine {
 
 /// Sizes and rates. The default is R50+ViT-B/16 at 224 pixels.
 struct HybridConfig {
-  /// The ViT as seen from the images: `patch` is in their pixels, a multiple of the backbone's stride. (timm's
-  /// patch_size is in positions of the backbone's map.)
+  /// The ViT as seen from the images: `patch` is in their pixels, a multiple of the backbone's
+  /// stride. (timm's patch_size is in positions of the backbone's map.)
   ViTConfig vit{.dim = 768, .depth = 12, .heads = 12};
   std::vector<int> depths{3, 4, 9};  // blocks of each stage of the backbone; none: the stem is all there is
   std::int64_t width = 64;           // channels of the stem, and within the blocks of the first stage
@@ -38,8 +39,8 @@ struct HybridShortcut {
   }
 };
 
-/// ResNet's bottleneck with standardised filters and group norm: x -> relu(F(x) + shortcut(x)). The 3 x 3 convolution
-/// has the stride.
+/// ResNet's bottleneck with standardised filters and group norm: x -> relu(F(x) + shortcut(x)). The
+/// 3 x 3 convolution has the stride.
 struct HybridBlock {
   std::optional<HybridShortcut> downsample;
   StdConv2d conv1;  // 1 x 1
@@ -98,9 +99,9 @@ struct HybridVisionTransformer {
     field("config", self.config);
   }
 
-  /// Weights as timm draws them: the ViT's as always; the backbone's convolutions N(0, 2 / fan_out), and the last norm
-  /// of every block starts at 0. (A stem alone is drawn as PyTorch does.) Throws Error where the configuration
-  /// contradicts itself.
+  /// Weights as timm draws them: the ViT's as always; the backbone's convolutions N(0, 2 /
+  /// fan_out), and the last norm of every block starts at 0. (A stem alone is drawn as PyTorch
+  /// does.) Throws Error where the configuration contradicts itself.
   static HybridVisionTransformer make(const HybridConfig& config, Initializer init);
 
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, C, H, W) -> logits (B, classes)

@@ -24,7 +24,8 @@ void check_config(const RegNetConfig& c) {
   VT_CHECK(c.drop_rate >= 0 && c.drop_rate < 1, "regnet: drop_rate is {}, expected 0 <= rate < 1", c.drop_rate);
 }
 
-/// The closest multiple; of two equally close ones that with an even factor, as Python's round has it.
+/// The closest multiple; of two equally close ones that with an even factor, as Python's round has
+/// it.
 std::int64_t closest_multiple(double value, std::int64_t factor) {
   return std::lrint(value / static_cast<double>(factor)) * factor;
 }

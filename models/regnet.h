@@ -1,5 +1,6 @@
-// The RegNetY of Radosavovic et al. 2020, "Designing network design spaces", with timm's names and initialisation. The
-// one of 16 GF is the teacher that DeiT learns from (Touvron et al. 2021, section 5.2).
+// The RegNetY of Radosavovic et al. 2020, "Designing network design spaces", with timm's names and
+// initialisation. The one of 16 GF is the teacher that DeiT learns from (Touvron et al. 2021,
+// section 5.2).
 #pragma once
 
 #include <fmt/core.h>
@@ -39,9 +40,10 @@ struct RegNetStage {
   bool operator==(const RegNetStage&) const = default;
 };
 
-/// The stages that a configuration describes (section 3.3): the line w_0 + w_a j is quantised to w_0 times powers of
-/// w_m (equations 2 to 4), then to multiples of 8; blocks of one width are a stage; then widths become multiples of the
-/// group's width. Throws Error where the configuration contradicts itself.
+/// The stages that a configuration describes (section 3.3): the line w_0 + w_a j is quantised to
+/// w_0 times powers of w_m (equations 2 to 4), then to multiples of 8; blocks of one width are a
+/// stage; then widths become multiples of the group's width. Throws Error where the configuration
+/// contradicts itself.
 std::vector<RegNetStage> regnet_stages(const RegNetConfig& config);
 
 /// A convolution without bias, and the norm behind it.
@@ -53,14 +55,16 @@ struct ConvNorm {
     field("conv", self.conv);
     field("bn", self.bn);
   }
-  /// Keeps the size but for the stride. Drawn from N(0, 2 / fan_out) (He et al. 2015), fan_out within a group.
+  /// Keeps the size but for the stride. Drawn from N(0, 2 / fan_out) (He et al. 2015), fan_out
+  /// within a group.
   static ConvNorm make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init,
                        std::int64_t stride = 1, std::int64_t groups = 1);
   Tensor operator()(const Tensor& x, const Pass& pass) const { return bn(conv(x), pass); }
 };
 
-/// Squeeze-and-excitation: each channel is multiplied by sigmoid(fc2(relu(fc1(mean of the map)))), a number between 0
-/// and 1 that depends on all channels. Hu et al. 2018, "Squeeze-and-excitation networks", equations 2 to 4.
+/// Squeeze-and-excitation: each channel is multiplied by sigmoid(fc2(relu(fc1(mean of the map)))),
+/// a number between 0 and 1 that depends on all channels. Hu et al. 2018, "Squeeze-and-excitation
+/// networks", equations 2 to 4.
 struct SqueezeExcitation {
   Conv2d fc1;  // C -> fewer, 1 x 1 with bias: a linear layer under the name and shape of a convolution
   Conv2d fc2;  // -> C
@@ -73,7 +77,8 @@ struct SqueezeExcitation {
   Tensor operator()(const Tensor& x) const;  // (B, C, H, W) -> (B, C, H, W)
 };
 
-/// x -> relu(F(x) + shortcut(x)): ResNet's bottleneck without the bottleneck, with groups and squeeze-and-excitation.
+/// x -> relu(F(x) + shortcut(x)): ResNet's bottleneck without the bottleneck, with groups and
+/// squeeze-and-excitation.
 struct RegNetBlock {
   ConvNorm conv1;                       // 1 x 1
   ConvNorm conv2;                       // 3 x 3 in groups, with the stride
@@ -112,8 +117,9 @@ struct RegNet {
     field("config", self.config);
   }
 
-  /// Weights as timm draws them: convolutions N(0, 2 / fan_out), the head N(0, 0.01^2), biases 0, and the last norm of
-  /// every block starts at 0 (Goyal et al. 2017). Throws Error where the configuration contradicts itself.
+  /// Weights as timm draws them: convolutions N(0, 2 / fan_out), the head N(0, 0.01^2), biases 0,
+  /// and the last norm of every block starts at 0 (Goyal et al. 2017). Throws Error where the
+  /// configuration contradicts itself.
   static RegNet make(const RegNetConfig& config, Initializer init);
 
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, 3, H, W) -> logits (B, classes)

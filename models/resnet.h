@@ -1,5 +1,6 @@
-// The residual networks of He et al. 2016, "Deep residual learning for image recognition", with the names and the initialisation
-// of timm and torchvision: teachers for distillation, and a comparison for everything else.
+// The residual networks of He et al. 2016, "Deep residual learning for image recognition", with the
+// names and the initialisation of timm and torchvision: teachers for distillation, and a comparison
+// for everything else.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,8 @@ struct ResNetConfig {
   }
 };
 
-/// What replaces the identity beside a block that changes the shape: a 1 x 1 convolution and a norm ("option B").
+/// What replaces the identity beside a block that changes the shape: a 1 x 1 convolution and a norm
+/// ("option B").
 struct ResNetShortcut {
   Conv2d conv;
   BatchNorm2d norm;
@@ -42,7 +44,8 @@ struct ResNetShortcut {
   }
 };
 
-/// x -> relu(F(x) + shortcut(x)), where F is two or three convolutions with a norm behind each and a ReLU between them.
+/// x -> relu(F(x) + shortcut(x)), where F is two or three convolutions with a norm behind each and
+/// a ReLU between them.
 struct ResNetBlock {
   Conv2d conv1;
   BatchNorm2d bn1;
@@ -61,7 +64,8 @@ struct ResNetBlock {
     field("bn3", self.bn3);
     field("downsample", self.downsample);
   }
-  /// `in` channels -> `width`, or 4 `width` with a bottleneck. The stride is that of the 3 x 3 convolution, as in torchvision.
+  /// `in` channels -> `width`, or 4 `width` with a bottleneck. The stride is that of the 3 x 3
+  /// convolution, as in torchvision.
   static ResNetBlock make(const ResNetConfig& config, std::int64_t in, std::int64_t width, std::int64_t stride,
                           Initializer& init);
   Tensor operator()(const Tensor& x, const Pass& pass) const;  // (B, in, H, W) -> (B, out, H/stride, W/stride)
@@ -84,8 +88,9 @@ struct ResNet {
     field("config", self.config);
   }
 
-  /// Weights as timm draws them: convolutions N(0, 2 / fan_out) of He et al. 2015, and the last norm of every block starts at 0, so
-  /// that the block starts as the identity (Goyal et al. 2017). Throws Error where the configuration contradicts itself.
+  /// Weights as timm draws them: convolutions N(0, 2 / fan_out) of He et al. 2015, and the last
+  /// norm of every block starts at 0, so that the block starts as the identity (Goyal et al. 2017).
+  /// Throws Error where the configuration contradicts itself.
   static ResNet make(const ResNetConfig& config, Initializer init);
 
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const;        // (B, 3, H, W) -> logits (B, classes)

@@ -51,8 +51,8 @@ Tensor relative_position_index(std::int64_t window) {
 }
 
 Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift) {
-  // On the shifted map: the positions before the last window, those of the last window that belong there, and those that
-  // came round from the other side.
+  // On the shifted map: the positions before the last window, those of the last window that belong
+  // there, and those that came round from the other side.
   const auto region = [&](std::int64_t y) { return y < side - window ? 0 : (y < side - shift ? 1 : 2); };
   Tensor regions = empty({1, side, side, 1});
   for (std::int64_t y = 0; y < side; ++y) {
@@ -128,7 +128,8 @@ SwinBlock SwinBlock::make(const SwinConfig& config, std::int64_t side, std::int6
           .mask = shift > 0 ? shifted_window_mask(rounded_up(side, window), window, shift) : Tensor()};
 }
 
-/// Shift, cut into windows, attend, and all of it back. x (B, H, W, C). A map that needs padding is shifted before.
+/// Shift, cut into windows, attend, and all of it back. x (B, H, W, C). A map that needs padding is
+/// shifted before.
 Tensor SwinBlock::attend(const Tensor& x, const Pass& pass) const {
   const std::int64_t H = x.size(1), W = x.size(2), w = attn.window;
   const std::int64_t height = rounded_up(H, w), width = rounded_up(W, w);
@@ -157,7 +158,8 @@ Tensor PatchMerging::operator()(const Tensor& x) const {
   const std::int64_t rows = (H + 1) / 2, columns = (W + 1) / 2;
   const bool is_odd = H % 2 == 1 || W % 2 == 1;
   const Tensor even = is_odd ? pad(x, {0, 0, 0, 0}, {0, 2 * rows - H, 2 * columns - W, 0}) : x;
-  // Of the four neighbours the row changes first: (0, 0), (1, 0), (0, 1), (1, 1), as in the released code.
+  // Of the four neighbours the row changes first: (0, 0), (1, 0), (0, 1), (1, 1), as in the
+  // released code.
   const Tensor neighbours = permute(reshape(even, {B, rows, 2, columns, 2, C}), {0, 1, 3, 4, 2, 5});
   return reduction(norm(reshape(neighbours, {B, rows, columns, 4 * C})));
 }
@@ -238,7 +240,8 @@ std::vector<std::string> SwinFamily::no_decay() { return {"absolute_pos_embed", 
 
 namespace {
 
-/// A block on a map of `side` x `side` positions. Attention works on whole windows, the MLP on the map.
+/// A block on a map of `side` x `side` positions. Attention works on whole windows, the MLP on the
+/// map.
 void add_block(std::vector<LayerSummary>& rows, const std::string& name, const SwinBlock& block, std::int64_t side) {
   const std::int64_t dim = block.norm1.weight.shape()[0], w = block.attn.window;
   const std::int64_t padded = (side + w - 1) / w * w, tokens = padded * padded;

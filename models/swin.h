@@ -1,5 +1,6 @@
-// The Swin Transformer of Liu et al. 2021, "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", with timm's
-// names, sizes and initialisation. Feature maps are (B, H, W, C) throughout.
+// The Swin Transformer of Liu et al. 2021, "Swin Transformer: Hierarchical Vision Transformer using
+// Shifted Windows", with timm's names, sizes and initialisation. Feature maps are (B, H, W, C)
+// throughout.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,9 @@
 
 namespace vitrine {
 
-/// Where tokens are is told to attention by a bias for every offset between two tokens ("relative", the paper's choice), by a
-/// vector added to every patch ("absolute"), by both, or not at all ("none"): table 4 of the paper.
+/// Where tokens are is told to attention by a bias for every offset between two tokens ("relative",
+/// the paper's choice), by a vector added to every patch ("absolute"), by both, or not at all
+/// ("none"): table 4 of the paper.
 enum class SwinPosition { none, absolute, relative, both };
 
 void from_text(const std::string& text, SwinPosition& position);
@@ -52,12 +54,14 @@ struct SwinConfig {
   }
 };
 
-/// For tokens i and j of a window of w x w positions the row of the bias table, ((y_i - y_j) + w - 1) (2 w - 1) + (x_i - x_j) + w - 1.
-/// i64 (w^2 w^2), row by row. Section 3.2, "relative position bias".
+/// For tokens i and j of a window of w x w positions the row of the bias table, ((y_i - y_j) + w -
+/// 1) (2 w - 1) + (x_i - x_j) + w - 1. i64 (w^2 w^2), row by row. Section 3.2, "relative position
+/// bias".
 Tensor relative_position_index(std::int64_t window);
 
-/// What hides from each other the tokens that only the cyclic shift has brought into one window: (windows, w^2, w^2) f32, 0 or
-/// -100. The map has `side` x `side` positions, a multiple of w. Section 3.2, figure 4.
+/// What hides from each other the tokens that only the cyclic shift has brought into one window:
+/// (windows, w^2, w^2) f32, 0 or -100. The map has `side` x `side` positions, a multiple of w.
+/// Section 3.2, figure 4.
 Tensor shifted_window_mask(std::int64_t side, std::int64_t window, std::int64_t shift);
 
 /// Attention within windows of w x w tokens.
@@ -81,7 +85,8 @@ struct WindowAttention {
   }
   static WindowAttention make(const SwinConfig& config, std::int64_t dim, int heads, std::int64_t window,
                               Initializer& init);
-  /// x (B windows, w^2, C), the windows of an image one after the other; mask (windows, w^2, w^2) or undefined.
+  /// x (B windows, w^2, C), the windows of an image one after the other; mask (windows, w^2, w^2)
+  /// or undefined.
   Tensor operator()(const Tensor& x, const Tensor& mask, const Pass& pass) const;
 
  private:
@@ -115,7 +120,8 @@ struct SwinBlock {
   Tensor attend(const Tensor& x, const Pass& pass) const;
 };
 
-/// Four neighbours become one position: LayerNorm of their 4 C channels, then a linear layer to 2 C. Section 3.1.
+/// Four neighbours become one position: LayerNorm of their 4 C channels, then a linear layer to 2
+/// C. Section 3.1.
 struct PatchMerging {
   LayerNorm norm;
   Linear reduction;  // 4 C -> 2 C, no bias

@@ -128,7 +128,8 @@ void init_weights_jax(VisionTransformer& model, Initializer& init) {
   patches.weight = init.lecun_normal(patches.weight.shape(), c.channels * c.patch * c.patch);
   patches.bias = init.constant({c.dim}, 0);
   for (TransformerBlock& block : model.blocks) {
-    // There q, k and v are three layers (D, D), so that Glorot's sqrt(6 / (in + out)) is sqrt(6 / 2D) for each.
+    // There q, k and v are three layers (D, D), so that Glorot's sqrt(6 / (in + out)) is sqrt(6 /
+    // 2D) for each.
     block.attn.qkv.weight = init.uniform({3 * c.dim, c.dim}, std::sqrt(3 / static_cast<double>(c.dim)));
     for (Linear* layer : {&block.mlp.fc1, &block.mlp.fc2}) layer->bias = init.normal(layer->bias->shape(), 1e-6);
   }

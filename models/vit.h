@@ -1,4 +1,5 @@
-// The Vision Transformer of Dosovitskiy et al. 2021, "An image is worth 16x16 words", with timm's names and initialisation.
+// The Vision Transformer of Dosovitskiy et al. 2021, "An image is worth 16x16 words", with timm's
+// names and initialisation.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,8 @@ struct ViTConfig {
   std::int64_t grid() const { return image / patch; }
   std::int64_t patches() const { return grid() * grid(); }                   // N
   std::int64_t tokens() const { return patches() + (class_token ? 1 : 0); }  // N + 1 with the class token
-  /// What the head sees: "token", the class token after `norm`; or "avg", the mean of the patches, then `fc_norm`.
+  /// What the head sees: "token", the class token after `norm`; or "avg", the mean of the patches,
+  /// then `fc_norm`.
   std::string pool() const { return !global_pool.empty() ? global_pool : class_token ? "token" : "avg"; }
 
   static void options(auto& self, auto&& option) {

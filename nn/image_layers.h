@@ -1,14 +1,16 @@
-// The layers of convolutional networks, on images (B, C, H, W): convolution, normalisation and pooling.
+// The layers of convolutional networks, on images (B, C, H, W): convolution, normalisation and
+// pooling.
 //
-// They follow the habits of nn/layers.h; names of parameters and buffers are PyTorch's, as in timm's checkpoints.
+// They follow the habits of nn/layers.h; names of parameters and buffers are PyTorch's, as in
+// timm's checkpoints.
 #pragma once
 
 #include "nn/layers.h"
 
 namespace vitrine {
 
-/// Filters (O, C/groups, kernel, kernel) drawn from N(0, 2 / fan_out) with fan_out = kernel^2 O / groups: He et al. 2015, "Delving
-/// deep into rectifiers", as timm starts its residual networks.
+/// Filters (O, C/groups, kernel, kernel) drawn from N(0, 2 / fan_out) with fan_out = kernel^2 O /
+/// groups: He et al. 2015, "Delving deep into rectifiers", as timm starts its residual networks.
 Parameter he_normal(const Shape& filters, Initializer& init, std::int64_t groups = 1);
 
 /// y = x * weight + bias with square filters; see conv2d in ops/ops.h.
@@ -29,18 +31,20 @@ struct Conv2d {
     std::int64_t stride = 1, padding = 0, groups = 1;
     bool with_bias = true;
   };
-  /// Starts as PyTorch's: weight and bias U(-1/sqrt(fan_in), 1/sqrt(fan_in)) with fan_in = C/groups kernel^2.
+  /// Starts as PyTorch's: weight and bias U(-1/sqrt(fan_in), 1/sqrt(fan_in)) with fan_in = C/groups
+  /// kernel^2.
   static Conv2d make(std::int64_t in, std::int64_t out, std::int64_t kernel, Initializer& init, Options options);
   Tensor operator()(const Tensor& x) const;  // (B, C, H, W) -> (B, O, H', W')
 };
 
-/// Zeros, or `value`, around images (B, C, H, W) so that windows of kernel x kernel places with this stride fit
-/// ceil(H / stride) times into H, and likewise W: TensorFlow's padding "SAME". Of an odd number, the bottom and the
-/// right get one more.
+/// Zeros, or `value`, around images (B, C, H, W) so that windows of kernel x kernel places with
+/// this stride fit ceil(H / stride) times into H, and likewise W: TensorFlow's padding "SAME". Of
+/// an odd number, the bottom and the right get one more.
 Tensor pad_same(const Tensor& x, std::int64_t kernel, std::int64_t stride, double value = 0);
 
-/// A convolution without bias whose filters are standardised on the way, with padding "SAME". Qiao et al. 2019,
-/// "Micro-batch training with batch-channel normalization and weight standardization"; timm's StdConv2dSame.
+/// A convolution without bias whose filters are standardised on the way, with padding "SAME". Qiao
+/// et al. 2019, "Micro-batch training with batch-channel normalization and weight standardization";
+/// timm's StdConv2dSame.
 struct StdConv2d {
   Parameter weight;  // (O, C, kernel, kernel); see standardize_weight in ops/ops.h
   std::int64_t stride = 1;
@@ -57,7 +61,8 @@ struct StdConv2d {
   Tensor operator()(const Tensor& x) const;  // (B, C, H, W) -> (B, O, ceil(H / stride), ceil(W / stride))
 };
 
-/// Normalises each channel: in training over the batch, which also moves the running statistics, else by these.
+/// Normalises each channel: in training over the batch, which also moves the running statistics,
+/// else by these.
 struct BatchNorm2d {
   Parameter weight, bias;            // (C), start at 1 and 0
   Buffer running_mean, running_var;  // (C), start at 0 and 1; f32, or f64 with parameters of f64

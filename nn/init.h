@@ -1,9 +1,11 @@
-// Initialisation: the distributions that new parameters are drawn from, and Initializer, which hands them to layers.
+// Initialisation: the distributions that new parameters are drawn from, and Initializer, which
+// hands them to layers.
 //
 //   Initializer init(42);                        // seed
 //   Linear layer = Linear::make(192, 10, init);
 //
-// Element i of a parameter depends on (seed, number of the parameter, i) alone, so it is the same for any number of threads.
+// Element i of a parameter depends on (seed, number of the parameter, i) alone, so it is the same
+// for any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +19,9 @@ namespace vitrine {
 
 void fill_uniform(Tensor& x, double low, double high, Random random);
 void fill_normal(Tensor& x, double mean, double deviation, Random random);
-/// Normal with mean 0, redrawn outside [low, high]. The bounds are absolute, as timm and DeiT mean them: with a deviation of
-/// 0.02 they lie 100 deviations out. (timm/layers/weight_init.py, trunc_normal_.)
+/// Normal with mean 0, redrawn outside [low, high]. The bounds are absolute, as timm and DeiT mean
+/// them: with a deviation of 0.02 they lie 100 deviations out. (timm/layers/weight_init.py,
+/// trunc_normal_.)
 void fill_truncated_normal(Tensor& x, double deviation, Random random, double low = -2, double high = 2);
 
 /// The distribution of the weight (out, in) and bias (out) of new Linear layers.
@@ -33,7 +36,8 @@ class Initializer {
  public:
   explicit Initializer(std::uint64_t seed, DType dtype = DType::f32) : generator_{seed, 0}, dtype_(dtype) {}
 
-  /// Parameters with a shape but no memory to speak of: every element is the same zero. For counting and summaries.
+  /// Parameters with a shape but no memory to speak of: every element is the same zero. For
+  /// counting and summaries.
   static Initializer shapes_only();
 
   LinearScheme linear_scheme = LinearScheme::kaiming_uniform;
@@ -44,7 +48,8 @@ class Initializer {
   Parameter uniform(const Shape& shape, double bound);  // U(-bound, bound)
   Parameter normal(const Shape& shape, double deviation);
   Parameter truncated_normal(const Shape& shape, double deviation);
-  /// Deviation 1 / sqrt(fan_in), cut off at two deviations of the uncut normal: LeCun et al. 1998, as Flax draws it.
+  /// Deviation 1 / sqrt(fan_in), cut off at two deviations of the uncut normal: LeCun et al. 1998,
+  /// as Flax draws it.
   Parameter lecun_normal(const Shape& shape, std::int64_t fan_in);
   Parameter linear_weight(std::int64_t out, std::int64_t in);
   Parameter linear_bias(std::int64_t out, std::int64_t in);

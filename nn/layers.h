@@ -1,8 +1,10 @@
-// The layers of vision transformers: linear, normalisation, noise, attention, MLP and patch embedding.
+// The layers of vision transformers: linear, normalisation, noise, attention, MLP and patch
+// embedding.
 //
-// Layers are values made by `make`, hold their parameters under timm's names, and are called like functions. Those that act
-// differently in training take a Pass. x is (..., D) or (B, N, D), on the device of the parameters. Where x is bf16 and the
-// parameters are f32 (mixed precision), layers compute in bf16, LayerNorm with f32 statistics and factors.
+// Layers are values made by `make`, hold their parameters under timm's names, and are called like
+// functions. Those that act differently in training take a Pass. x is (..., D) or (B, N, D), on the
+// device of the parameters. Where x is bf16 and the parameters are f32 (mixed precision), layers
+// compute in bf16, LayerNorm with f32 statistics and factors.
 #pragma once
 
 #include <optional>
@@ -13,7 +15,8 @@
 
 namespace vitrine {
 
-/// The parameter as ops on x take it: for x in bf16, an f32 parameter is rounded to bf16, and its gradient comes back in f32.
+/// The parameter as ops on x take it: for x in bf16, an f32 parameter is rounded to bf16, and its
+/// gradient comes back in f32.
 Tensor for_input(const Parameter& parameter, const Tensor& x);
 OptionalTensor for_input(const std::optional<Parameter>& parameter, const Tensor& x);
 
@@ -55,7 +58,8 @@ struct Dropout {
   Tensor operator()(const Tensor& x, const Pass& pass) const;
 };
 
-/// The same per sample (dim 0), for a whole residual branch: Huang et al. 2016, "Deep networks with stochastic depth".
+/// The same per sample (dim 0), for a whole residual branch: Huang et al. 2016, "Deep networks with
+/// stochastic depth".
 struct DropPath {
   double rate = 0;  // in [0, 1)
 
@@ -63,7 +67,8 @@ struct DropPath {
   Tensor operator()(const Tensor& x, const Pass& pass) const;
 };
 
-/// softmax(q k^T / sqrt(D / heads)) v for each head, then a projection. Vaswani et al. 2017; timm's Attention.
+/// softmax(q k^T / sqrt(D / heads)) v for each head, then a projection. Vaswani et al. 2017; timm's
+/// Attention.
 struct MultiHeadAttention {
   Linear qkv;   // D -> 3 D, rows in the order [q | k | v], then head, then dim
   Linear proj;  // D -> D
@@ -96,8 +101,8 @@ struct Mlp {
   Tensor operator()(const Tensor& x, const Pass& pass) const;
 };
 
-/// Weight and bias of a convolution whose stride is its kernel size, under the names of one: then it is a linear layer on
-/// the pixels of each patch.
+/// Weight and bias of a convolution whose stride is its kernel size, under the names of one: then
+/// it is a linear layer on the pixels of each patch.
 struct PatchConvolution {
   Parameter weight;  // (D, C, P, P)
   Parameter bias;    // (D)

@@ -1,5 +1,5 @@
-// What a module is: an aggregate with a list of its fields, and everything that follows from the list: parameter names, state
-// dict, deep copy, moves between devices and dtypes.
+// What a module is: an aggregate with a list of its fields, and everything that follows from the
+// list: parameter names, state dict, deep copy, moves between devices and dtypes.
 //
 //   struct TwoLayers {
 //     Linear first, second;
@@ -7,9 +7,10 @@
 //   };
 //   for_each_parameter(model, [](const std::string& name, Parameter& p) { ... });   // first.weight, first.bias, ...
 //
-// A field may be a Parameter, a Buffer, a module, an optional or a std::vector of these, or anything else (sizes, rates), which is
-// listed too but plays no part: then a test can compare the list with the number of members. Names follow timm's: members
-// are joined by dots and elements of a vector are numbered, as in `blocks.3.attn.qkv.weight`.
+// A field may be a Parameter, a Buffer, a module, an optional or a std::vector of these, or
+// anything else (sizes, rates), which is listed too but plays no part: then a test can compare the
+// list with the number of members. Names follow timm's: members are joined by dots and elements of
+// a vector are numbered, as in `blocks.3.attn.qkv.weight`.
 #pragma once
 
 #include <concepts>
@@ -25,14 +26,16 @@
 
 namespace vitrine {
 
-/// How layers are to behave in one forward pass. There is no hidden state: what is not said here is inference.
+/// How layers are to behave in one forward pass. There is no hidden state: what is not said here is
+/// inference.
 struct Pass {
   bool training = false;           // dropout and drop path act only in training
   Generator* generator = nullptr;  // where they draw from; needed in training if a rate is above 0
   bool recompute = false;  // transformer blocks keep only their input for backward, and compute the rest again there
 };
 
-/// A tensor that belongs to a module's state but gets no gradient, such as running statistics. Copies share the elements.
+/// A tensor that belongs to a module's state but gets no gradient, such as running statistics.
+/// Copies share the elements.
 class Buffer {
  public:
   Buffer() = default;
@@ -46,7 +49,8 @@ class Buffer {
   Tensor value_;
 };
 
-/// An aggregate with `static void fields(auto& self, auto&& field)` that calls field("name", self.name) for each member.
+/// An aggregate with `static void fields(auto& self, auto&& field)` that calls field("name",
+/// self.name) for each member.
 template <class M>
 concept Module = std::is_aggregate_v<M> && requires(M& module) {
   M::fields(module, [](std::string_view, auto&) {});
@@ -89,7 +93,8 @@ inline constexpr bool is_leaf = std::same_as<std::remove_const_t<Type>, Leaf>;
 
 }  // namespace detail
 
-/// Calls visit(name, leaf) for every Parameter and Buffer, in the order of the lists of fields. Names begin with `prefix`.
+/// Calls visit(name, leaf) for every Parameter and Buffer, in the order of the lists of fields.
+/// Names begin with `prefix`.
 template <class M, class Visit>
 requires Module<std::remove_const_t<M>>
 void for_each_leaf(M& module, Visit&& visit, const std::string& prefix = "") {
@@ -111,7 +116,8 @@ void for_each_parameter(M& module, Visit&& visit, const std::string& prefix = ""
       prefix);
 }
 
-/// The parameters by name, for optimisers and gradient checks. The pointers last as long as the module stays in place.
+/// The parameters by name, for optimisers and gradient checks. The pointers last as long as the
+/// module stays in place.
 template <Module M>
 std::vector<NamedParameter> parameters(M& module) {
   std::vector<NamedParameter> list;
@@ -146,11 +152,13 @@ struct LoadReport {
   bool clean() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
 };
 
-/// One line: "missing head.weight, head.bias; unexpected fc.weight; head.weight has shape (5, 8), expected (10, 8)".
+/// One line: "missing head.weight, head.bias; unexpected fc.weight; head.weight has shape (5, 8),
+/// expected (10, 8)".
 std::string to_string(const LoadReport& report);
 
-/// Copies the tensors of `state` into those of `target` with the same name, converting dtype and device. Strict: throws Error
-/// with the report unless all fits, and then nothing is changed. Otherwise copies what fits and returns the report.
+/// Copies the tensors of `state` into those of `target` with the same name, converting dtype and
+/// device. Strict: throws Error with the report unless all fits, and then nothing is changed.
+/// Otherwise copies what fits and returns the report.
 LoadReport load_tensors(const StateDict& target, const StateDict& state, bool strict = true);
 
 /// Names and values of all parameters and buffers: handles of their own elements, not copies.
@@ -175,7 +183,8 @@ M deep_copy(const M& module) {
   return copy;
 }
 
-/// Moves every parameter, buffer and constant. Optimisers must be made afterwards: they hold on to the elements.
+/// Moves every parameter, buffer and constant. Optimisers must be made afterwards: they hold on to
+/// the elements.
 template <Module M>
 void move_to(M& module, Device device) {
   const auto move = [&]<class Leaf>(const std::string&, Leaf& leaf) {
@@ -188,7 +197,8 @@ void move_to(M& module, Device device) {
   detail::visit_leaves(module, "", move);
 }
 
-/// Converts every parameter, and the floating buffers; these stay at least f32, for a running mean in bf16 would stand still.
+/// Converts every parameter, and the floating buffers; these stay at least f32, for a running mean
+/// in bf16 would stand still.
 template <Module M>
 void cast_to(M& module, DType dtype) {
   for_each_leaf(module, [&]<class Leaf>(const std::string&, Leaf& leaf) {

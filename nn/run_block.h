@@ -9,8 +9,8 @@
 
 namespace vitrine {
 
-/// block(x, pass). With pass.recompute the tape keeps x alone, and backward computes the inside of the block again. Not for blocks
-/// with running statistics, which would move twice.
+/// block(x, pass). With pass.recompute the tape keeps x alone, and backward computes the inside of
+/// the block again. Not for blocks with running statistics, which would move twice.
 template <Module Block>
 Tensor run_block(const Block& block, const Tensor& x, const Pass& pass) {
   if (!pass.recompute) return block(x, pass);

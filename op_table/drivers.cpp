@@ -1,4 +1,5 @@
-// Drivers that compare values: against the reference, between layouts, from run to run, and error texts.
+// Drivers that compare values: against the reference, between layouts, from run to run, and error
+// texts.
 #include "op_table/drivers.h"
 
 #include <cmath>
@@ -39,7 +40,8 @@ class Tally {
   OpCheck check_;
 };
 
-/// Largest |a - b| / max(1, |b|). Equal NaNs and equal infinities agree; anything else that is not a number is infinite.
+/// Largest |a - b| / max(1, |b|). Equal NaNs and equal infinities agree; anything else that is not
+/// a number is infinite.
 double worst_error(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape()) return std::numeric_limits<double>::infinity();
   const auto left = cast_data(a, DType::f64).to_vector<double>(), right = cast_data(b, DType::f64).to_vector<double>();
@@ -65,8 +67,8 @@ Tensors back_to_f64(const Tensors& inputs) {
   return result;
 }
 
-/// The output of a call and the gradients of its floating inputs, for an output gradient of whole numbers between -2 and 2,
-/// which every dtype holds.
+/// The output of a call and the gradients of its floating inputs, for an output gradient of whole
+/// numbers between -2 and 2, which every dtype holds.
 Tensors value_and_gradients(const std::function<Tensor(const Tensors&)>& call, const Tensors& inputs,
                             bool differentiable) {
   Tape tape;

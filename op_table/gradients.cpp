@@ -39,8 +39,9 @@ bool has_f64(const Tensors& inputs) {
 
 }  // namespace
 
-// Where each thread of a kernel is a fibre, only the row-major form of a case gets the full Jacobian; the other layouts get a few
-// directions of it. (Their gradients are also compared with the CPU's, element by element.)
+// Where each thread of a kernel is a fibre, only the row-major form of a case gets the full
+// Jacobian; the other layouts get a few directions of it. (Their gradients are also compared with
+// the CPU's, element by element.)
 #if defined(VT_HOST_CUDA)
 constexpr int directions_on_cuda = 2;
 #else
@@ -73,7 +74,8 @@ OpCheck check_op_second_derivatives(const OpRow& row) {
   if (!row.differentiable || !row.second_derivative) return check;
   for (const OpCase& op_case : row.cases()) {
     if (!has_f64(op_case.inputs)) continue;
-    // The function that is checked: the gradient of a weighted sum of outputs, all inputs' gradients in one vector.
+    // The function that is checked: the gradient of a weighted sum of outputs, all inputs'
+    // gradients in one vector.
     const TensorFunction gradient = [&](const Tensors& inputs) {
       Tape inner;
       Tensors leaves = inputs;

@@ -22,7 +22,8 @@ Tensors map_floating_inputs(const Tensors& inputs, const Edit& edit) {
   return result;
 }
 
-/// A base whose every second element along the last dim, from the second on, is x; the others are poison-like large values.
+/// A base whose every second element along the last dim, from the second on, is x; the others are
+/// poison-like large values.
 Tensor spread(const Tensor& x) {
   Shape shape = x.shape();
   shape[x.dim() - 1] = 2 * x.size(-1) + 1;

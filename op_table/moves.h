@@ -50,7 +50,8 @@ inline OpCase moved(const char* name, const Shape& from, const Shape& result, Ca
           }};
 }
 
-/// Views cost nothing by themselves: what is timed is the copy that makes the view's elements dense.
+/// Views cost nothing by themselves: what is timed is the copy that makes the view's elements
+/// dense.
 inline std::function<OpBenchmark()> copy_benchmark(const Shape& shape, Call call) {
   return [shape, call = std::move(call)] {
     const Tensor x = cast(test_values(shape, 3), DType::f32);

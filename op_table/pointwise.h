@@ -1,4 +1,5 @@
-// Cases and rows of ops that compute each output element from the elements at its place, with broadcasting.
+// Cases and rows of ops that compute each output element from the elements at its place, with
+// broadcasting.
 #pragma once
 
 #include <algorithm>

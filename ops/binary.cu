@@ -1,7 +1,8 @@
-// Functions of two tensors that broadcast: arithmetic, maximum and minimum, where, comparisons and logic.
+// Functions of two tensors that broadcast: arithmetic, maximum and minimum, where, comparisons and
+// logic.
 //
-// Throughout, a and b have shapes that broadcast to the shape of y and dy (NumPy's rule). A gradient has the larger
-// shape at first; sum_to adds it up along the dims that were broadcast.
+// Throughout, a and b have shapes that broadcast to the shape of y and dy (NumPy's rule). A
+// gradient has the larger shape at first; sum_to adds it up along the dims that were broadcast.
 #include <cmath>
 
 #include "ops/drivers/elementwise.h"
@@ -11,7 +12,8 @@
 namespace vitrine {
 namespace {
 
-/// Whether the gradient of x will be asked for: what only that gradient needs is not saved otherwise.
+/// Whether the gradient of x will be asked for: what only that gradient needs is not saved
+/// otherwise.
 bool wanted(const Tensor& x) { return is_recording({&x}); }
 
 /// `x` if the gradient of `other` will need it, else nothing.
@@ -129,7 +131,8 @@ Tensor pow(const Tensor& a, const Tensor& b) {
                 });
 }
 
-// ---- y = max(a, b): dy goes to the larger, half to each at a tie; NaN wins. minimum: to the smaller ----
+// ---- y = max(a, b): dy goes to the larger, half to each at a tie; NaN wins. minimum: to the
+// smaller ----
 
 namespace {
 struct Maximum {
@@ -144,7 +147,8 @@ struct Minimum {
     return a < b || a != a ? a : b;
   }
 };
-/// The part of dy that a receives when y = max(a, b): 1, 1/2 or 0, and NaN where they do not compare.
+/// The part of dy that a receives when y = max(a, b): 1, 1/2 or 0, and NaN where they do not
+/// compare.
 struct ShareOfLarger {
   template <class T>
   VT_HD T operator()(T a, T b) const {

@@ -1,6 +1,7 @@
-// The compositions: what each fused op means, written with primitive ops alone. One definition serves three times: as the
-// explanation for a reader, as a reference in tests, and as the second derivative (the public op calls it when what the
-// tape records must be differentiable twice). Each is defined in its op's file.
+// The compositions: what each fused op means, written with primitive ops alone. One definition
+// serves three times: as the explanation for a reader, as a reference in tests, and as the second
+// derivative (the public op calls it when what the tape records must be differentiable twice). Each
+// is defined in its op's file.
 #pragma once
 
 #include "ops/ops.h"

@@ -1,6 +1,8 @@
-// Dropout and drop path. Their masks are a function of (random, element index), so backward computes them again.
+// Dropout and drop path. Their masks are a function of (random, element index), so backward
+// computes them again.
 //
-// Element i in row-major order is kept if random.uniform(i) >= probability, on either device and for any strides.
+// Element i in row-major order is kept if random.uniform(i) >= probability, on either device and
+// for any strides.
 #include <algorithm>
 #include <cmath>
 
@@ -28,7 +30,8 @@ struct Drop {
   }
 };
 
-/// The random words of `blocks_at_once` blocks from `first_block` on: enough for the compiler to vectorise over blocks.
+/// The random words of `blocks_at_once` blocks from `first_block` on: enough for the compiler to
+/// vectorise over blocks.
 constexpr int blocks_at_once = 64;
 void random_words(const Random& random, std::int64_t first_block, std::uint32_t (&words)[4 * blocks_at_once]) {
   for (int b = 0; b < blocks_at_once; ++b) {
@@ -50,7 +53,8 @@ void dropout_on_cpu(Random random, Drop drop, std::int64_t count, const T* x, T*
 }
 
 #if VT_CUDA
-/// One thread takes the four elements that share a block of random words, where it can with one access.
+/// One thread takes the four elements that share a block of random words, where it can with one
+/// access.
 template <bool packed, class T>
 __global__ void dropout_kernel(Random random, Drop drop, std::int64_t count, const T* x, T* y) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;

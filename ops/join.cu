@@ -1,12 +1,13 @@
-// Joining and moving: concat, stack, flip, roll and pad. Each makes a new tensor and copies its input, or parts of it, into
-// views of that; so they run wherever copy_into runs.
+// Joining and moving: concat, stack, flip, roll and pad. Each makes a new tensor and copies its
+// input, or parts of it, into views of that; so they run wherever copy_into runs.
 #include <array>
 
 #include "ops/ops.h"
 
 namespace vitrine {
 
-// ---- concat: parts one behind the other along dim; dpart = the slice of dy that the part became ----
+// ---- concat: parts one behind the other along dim; dpart = the slice of dy that the part became
+// ----
 
 namespace {
 
@@ -53,7 +54,8 @@ Tensor concat(const std::vector<Tensor>& parts, int dim) {
   });
 }
 
-// ---- stack: parts of one shape along a new dim; a concat of parts that have the dim with size 1 ----
+// ---- stack: parts of one shape along a new dim; a concat of parts that have the dim with size 1
+// ----
 
 Tensor stack(const std::vector<Tensor>& parts, int dim) {
   VT_CHECK(!parts.empty(), "stack: there are no parts, expected one or more");
@@ -87,7 +89,8 @@ std::array<bool, max_dims> dim_set(const Tensor& x, const Dims& dims, std::strin
 
 Tensor flip(const Tensor& x, const Dims& dims) {
   const auto flipped = dim_set(x, dims, "flip");
-  // Ops never see negative strides, but copy_into walks any: x is read from its last element backwards.
+  // Ops never see negative strides, but copy_into walks any: x is read from its last element
+  // backwards.
   Strides strides = x.strides();
   std::int64_t offset = x.offset();
   for (int d = 0; d < x.dim(); ++d) {
@@ -105,7 +108,8 @@ Tensor flip(const Tensor& x, const Dims& dims) {
 
 namespace {
 
-/// y = x rolled along dims from `dim` on. Each dim is cut in two: the head moves back, the tail wraps round to the front.
+/// y = x rolled along dims from `dim` on. Each dim is cut in two: the head moves back, the tail
+/// wraps round to the front.
 void roll_into(Tensor y, const Tensor& x, const Dims& shifts, int dim) {
   while (dim < x.dim() && shifts[dim] == 0) ++dim;
   if (dim == x.dim()) return copy_into(y, x);

@@ -110,7 +110,8 @@ Tensor sum(const Tensor& x, const Dims& dims, bool keepdim) {
   });
 }
 
-// ---- sum_to: y = x summed over the dims along which `shape` would be broadcast; dx = dy, expanded ----
+// ---- sum_to: y = x summed over the dims along which `shape` would be broadcast; dx = dy, expanded
+// ----
 
 Tensor sum_to(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
@@ -156,7 +157,8 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
   });
 }
 
-// ---- amax, amin: y = the largest or smallest; NaN wins. dy is shared equally by all elements that equal y. ----
+// ---- amax, amin: y = the largest or smallest; NaN wins. dy is shared equally by all elements that
+// equal y. ----
 
 namespace {
 
@@ -201,7 +203,8 @@ Tensor amax(const Tensor& x, const Dims& dims, bool keepdim) { return extreme<1>
 
 Tensor amin(const Tensor& x, const Dims& dims, bool keepdim) { return extreme<-1>(x, dims, keepdim, "amin"); }
 
-// ---- var: y = sum (x - mean)^2 / (count - correction); dx = 2 dy (x - mean) / (count - correction) ----
+// ---- var: y = sum (x - mean)^2 / (count - correction); dx = 2 dy (x - mean) / (count -
+// correction) ----
 //
 // The mean is kept in two parts, as it was rounded and the mean of x - mean, as in layer_norm
 // (ops/norm/norm_statistics.h).
@@ -252,7 +255,8 @@ Tensor var(const Tensor& x, const Dims& dims, bool keepdim, int correction) {
   });
 }
 
-// ---- logsumexp: y = max + ln sum e^(x - max); dx = dy e^(x - y), which is 0 in a row of -infinity ----
+// ---- logsumexp: y = max + ln sum e^(x - max); dx = dy e^(x - y), which is 0 in a row of -infinity
+// ----
 
 namespace {
 

@@ -1,6 +1,8 @@
-// Shape ops: views that share the storage of their input, and the conversions of layout, dtype and device.
+// Shape ops: views that share the storage of their input, and the conversions of layout, dtype and
+// device.
 //
-// A view changes shape, strides and offset; its gradient is the view undone. All of it holds for any device.
+// A view changes shape, strides and offset; its gradient is the view undone. All of it holds for
+// any device.
 #include <algorithm>
 #include <optional>
 
@@ -16,7 +18,8 @@ void check_defined(const char* op, const Tensor& x) {
 
 }  // namespace
 
-// ---- reshape: the same elements in row-major order under another shape; dx = reshape(dy, shape of x) ----
+// ---- reshape: the same elements in row-major order under another shape; dx = reshape(dy, shape of
+// x) ----
 
 namespace {
 
@@ -40,8 +43,8 @@ Shape resolve_shape(const Tensor& x, Shape shape) {
   return shape;
 }
 
-/// The strides that read x under `shape` without a copy, if there are any: each run of x's dims that memory holds as one
-/// must be cut exactly by dims of the new shape.
+/// The strides that read x under `shape` without a copy, if there are any: each run of x's dims
+/// that memory holds as one must be cut exactly by dims of the new shape.
 std::optional<Strides> reshaped_strides(const Tensor& x, const Shape& shape) {
   Strides strides = contiguous_strides(shape);
   if (x.numel() == 0) return strides;
@@ -130,7 +133,8 @@ Tensor transpose(const Tensor& x, int dim0, int dim1) {
   });
 }
 
-// ---- expand: dims of size 1, and new ones in front, are repeated with stride 0; dx = dy summed over the repetitions ----
+// ---- expand: dims of size 1, and new ones in front, are repeated with stride 0; dx = dy summed
+// over the repetitions ----
 
 Tensor expand(const Tensor& x, const Shape& shape) {
   check_defined("expand", x);
@@ -241,7 +245,8 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t size, int dim) {
   return pieces;
 }
 
-// ---- contiguous, cast, to: the same values in another layout, dtype or device memory; x itself where nothing changes ----
+// ---- contiguous, cast, to: the same values in another layout, dtype or device memory; x itself
+// where nothing changes ----
 
 Tensor contiguous(const Tensor& x) {
   check_defined("contiguous", x);

@@ -1,6 +1,8 @@
-// Functions of one variable. Each is a functor, which runs on both devices, and a rule made of other ops.
+// Functions of one variable. Each is a functor, which runs on both devices, and a rule made of
+// other ops.
 //
-// x, y and dy have one shape, any. A rule saves x or y, whichever its formula reads, nothing where it reads neither.
+// x, y and dy have one shape, any. A rule saves x or y, whichever its formula reads, nothing where
+// it reads neither.
 #include <cmath>
 
 #include "ops/drivers/elementwise.h"

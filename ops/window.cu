@@ -105,7 +105,8 @@ void check_shift(const char* op, std::int64_t shift, std::int64_t H, std::int64_
 
 }  // namespace
 
-// ---- window_partition: (B, H, W, C) -> (B H/w W/w, w w, C); image, row of windows, column of windows, then pixels ----
+// ---- window_partition: (B, H, W, C) -> (B H/w W/w, w w, C); image, row of windows, column of
+// windows, then pixels ----
 
 Tensor window_partition(const Tensor& x, std::int64_t window, std::int64_t shift) {
   VT_CHECK(x.dim() == 4 && window >= 1 && x.size(1) % window == 0 && x.size(2) % window == 0,

@@ -64,7 +64,8 @@ void apply_rows(F f, Target* target, const Source* source, const StridedLoop<2>&
 }
 
 #if VT_CUDA
-/// Row-major on both sides: each thread takes `width` neighbours, the last count % width elements go one by one.
+/// Row-major on both sides: each thread takes `width` neighbours, the last count % width elements
+/// go one by one.
 template <int width, class F, class Target, class Source>
 __global__ void apply_packs_kernel(F f, Target* target, const Source* source, std::int64_t count) {
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -103,7 +104,8 @@ void apply_on_cuda(F f, Target* target, const Source* source, const StridedLoop<
   }
 }
 
-/// Within one dtype only bytes move: in words as large as the layout allows, up to 16 bytes. `bytes` is the size of an element.
+/// Within one dtype only bytes move: in words as large as the layout allows, up to 16 bytes.
+/// `bytes` is the size of an element.
 void copy_words_on_cuda(void* target, const void* source, StridedLoop<2> loop, std::int64_t count, std::size_t bytes) {
   const int last = loop.dims - 1;
   const auto pairs_up = [&] {  // two neighbours of every row are one word
@@ -183,8 +185,9 @@ void copy_on_one_device(Tensor& target, const Tensor& source) {
 }
 
 #if VT_CUDA
-/// Between devices: both ends row-major and of one dtype, so one memcpy does. A copy to a GPU only waits until the source has
-/// been read, so that work for the GPU can go on being queued; a copy to the CPU waits until the numbers are there.
+/// Between devices: both ends row-major and of one dtype, so one memcpy does. A copy to a GPU only
+/// waits until the source has been read, so that work for the GPU can go on being queued; a copy to
+/// the CPU waits until the numbers are there.
 void copy_between_devices(Tensor& target, const Tensor& source) {
   const Tensor from = contiguous_data(cast_data(source, target.dtype()));
   Tensor to = target.is_contiguous() ? target : empty(target.shape(), target.dtype(), target.device());

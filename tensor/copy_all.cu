@@ -1,4 +1,5 @@
-// Many small copies at once, as of the gradients of all parameters on their way into the optimiser's arena.
+// Many small copies at once, as of the gradients of all parameters on their way into the
+// optimiser's arena.
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -49,7 +50,8 @@ void one_into(Blend blend, Tensor& target, const Tensor& source) {  // on the CP
 }
 
 #if VT_CUDA
-/// Up to 128 copies, 3 KiB: it travels as a parameter of the kernel, so a captured graph keeps it too.
+/// Up to 128 copies, 3 KiB: it travels as a parameter of the kernel, so a captured graph keeps it
+/// too.
 template <class T, class S>
 struct Copies {
   static constexpr int most = 128;
@@ -100,7 +102,8 @@ bool is_simple(const Tensor& target, const Tensor& source) {
   return in_order && fits && target.device().is_cuda() && source.device() == target.device();
 }
 
-/// Does those pairs that the kernel can do, all of them from S to T, and leaves the others in `pairs`.
+/// Does those pairs that the kernel can do, all of them from S to T, and leaves the others in
+/// `pairs`.
 template <class T, class S, class F>
 void do_on_cuda(const F& f, std::span<Tensor> targets, std::span<const Tensor> sources,
                 std::vector<std::size_t>& pairs) {

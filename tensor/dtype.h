@@ -30,7 +30,8 @@ struct bfloat16 {
   VT_HD operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 
-/// The type that kernels compute in after they load a T: float for bf16 and f32, double for f64, itself for integers.
+/// The type that kernels compute in after they load a T: float for bf16 and f32, double for f64,
+/// itself for integers.
 template <class T>
 using Compute = std::conditional_t<std::is_same_v<T, bfloat16>, float, T>;
 
@@ -66,7 +67,8 @@ constexpr DType dtype_of() {
   }
 }
 
-/// Calls body(TypeTag<T>{}) with the floating type that `dtype` names; anything else is an error of `op`.
+/// Calls body(TypeTag<T>{}) with the floating type that `dtype` names; anything else is an error of
+/// `op`.
 template <class Body>
 decltype(auto) dispatch_floating(DType dtype, std::string_view op, Body&& body) {
   return in_op(op, [&]() -> decltype(auto) {

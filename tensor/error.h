@@ -1,4 +1,5 @@
-// The errors that the library throws, and VT_CHECK, which throws them with a message that says what would be accepted.
+// The errors that the library throws, and VT_CHECK, which throws them with a message that says what
+// would be accepted.
 #pragma once
 
 #include <fmt/core.h>
@@ -9,7 +10,8 @@
 
 namespace vitrine {
 
-/// Base of everything the library throws. `what()` is one line: the op or file, the offending value, what is accepted.
+/// Base of everything the library throws. `what()` is one line: the op or file, the offending
+/// value, what is accepted.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message) : std::runtime_error(message) {}
@@ -48,7 +50,8 @@ decltype(auto) in_op(std::string_view op, Body&& body) {
 
 }  // namespace vitrine
 
-/// Throws vitrine::Error with a fmt-formatted message unless the condition holds. The message is built only on failure.
+/// Throws vitrine::Error with a fmt-formatted message unless the condition holds. The message is
+/// built only on failure.
 #define VT_CHECK(condition, ...)                        \
   do {                                                  \
     if (!(condition)) [[unlikely]]                      \

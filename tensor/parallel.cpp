@@ -1,4 +1,5 @@
-// The pool behind parallel_for: workers sleep until a job appears, then take chunks off a shared counter.
+// The pool behind parallel_for: workers sleep until a job appears, then take chunks off a shared
+// counter.
 #include "tensor/parallel.h"
 
 #include <algorithm>
@@ -69,7 +70,8 @@ class Pool {
     }
     wake_.notify_all();
     job.run_chunks();
-    // The last chunks may still run elsewhere. They are short by construction, so wait actively, then let go of the job.
+    // The last chunks may still run elsewhere. They are short by construction, so wait actively,
+    // then let go of the job.
     while (job.done.load(std::memory_order_acquire) < job.chunks) std::this_thread::yield();
     std::unique_lock lock(mutex_);
     job_ = nullptr;

@@ -1,7 +1,8 @@
-// Random numbers as a pure function: Philox 4x32-10 turns (seed, purpose, stream, index) into bits, the same on CPU and
-// CUDA, for any number of threads, workers or blocks.
+// Random numbers as a pure function: Philox 4x32-10 turns (seed, purpose, stream, index) into bits,
+// the same on CPU and CUDA, for any number of threads, workers or blocks.
 //
-// Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), section 3.3 and table 2.
+// Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011),
+// section 3.3 and table 2.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +46,9 @@ struct Random {
   std::uint64_t seed = 0;
   Purpose purpose = Purpose::test;
   std::uint64_t stream = 0;  // a layer's call, a (epoch, sample) pair, ...
-  /// Where it is not null, *base is added to `stream`. It points to memory of the device that draws: a captured CUDA graph
-  /// holds the address, and draws anew whenever the number there has changed.
+  /// Where it is not null, *base is added to `stream`. It points to memory of the device that
+  /// draws: a captured CUDA graph holds the address, and draws anew whenever the number there has
+  /// changed.
   const std::uint64_t* base = nullptr;
 
   /// Four 32-bit words for block `index` (below 2^48).
@@ -63,7 +65,8 @@ struct Random {
   VT_HD float uniform(std::uint64_t index) const { return static_cast<float>(bits(index) >> 8) * 0x1p-24f; }
 };
 
-/// Reads a Random one number after the other, for host code such as augmentation and initialisation.
+/// Reads a Random one number after the other, for host code such as augmentation and
+/// initialisation.
 class RandomSequence {
  public:
   explicit RandomSequence(Random random) : random_(random) {}
@@ -83,7 +86,8 @@ class RandomSequence {
   std::uint64_t next_ = 0;
 };
 
-/// Hands out a fresh Random for every use; the whole state is two integers, so a checkpoint can keep it.
+/// Hands out a fresh Random for every use; the whole state is two integers, so a checkpoint can
+/// keep it.
 struct Generator {
   std::uint64_t seed = 0;
   std::uint64_t count = 0;

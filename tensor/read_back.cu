@@ -1,4 +1,5 @@
-// Slots of pinned memory that copies from the GPU land in; free ones are kept for the next ReadBack.
+// Slots of pinned memory that copies from the GPU land in; free ones are kept for the next
+// ReadBack.
 #include "tensor/read_back.h"
 
 #include <mutex>

@@ -1,4 +1,5 @@
-// Numbers that come back from a GPU later: the copy is queued, the host goes on, and asks for them when they should be there.
+// Numbers that come back from a GPU later: the copy is queued, the host goes on, and asks for them
+// when they should be there.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,5 @@
-// Shape and strides: up to eight dimensions held in place, and the arithmetic that views and broadcasting need.
+// Shape and strides: up to eight dimensions held in place, and the arithmetic that views and
+// broadcasting need.
 #pragma once
 
 #include <array>
@@ -12,7 +13,8 @@ namespace vitrine {
 
 inline constexpr int max_dims = 8;
 
-/// A short list of 64-bit integers without an allocation: a shape, the strides of one, or a list of dims.
+/// A short list of 64-bit integers without an allocation: a shape, the strides of one, or a list of
+/// dims.
 class Dims {
  public:
   Dims() = default;
@@ -53,13 +55,16 @@ std::int64_t element_count(const Shape& shape);
 /// Row-major strides, in elements.
 Strides contiguous_strides(const Shape& shape);
 
-/// The dim that `dim` names, counting from the end when negative; an error of `op` when out of range.
+/// The dim that `dim` names, counting from the end when negative; an error of `op` when out of
+/// range.
 int normalize_dim(int dim, int dim_count, std::string_view op);
 
-/// The shape that `a` and `b` broadcast to (NumPy's rule); an error of `op` that shows both when they do not.
+/// The shape that `a` and `b` broadcast to (NumPy's rule); an error of `op` that shows both when
+/// they do not.
 Shape broadcast_shapes(const Shape& a, const Shape& b, std::string_view op);
 
-/// Strides that read a tensor of (shape, strides) as if it had the larger shape `target`: 0 along broadcast dims.
+/// Strides that read a tensor of (shape, strides) as if it had the larger shape `target`: 0 along
+/// broadcast dims.
 Strides broadcast_strides(const Shape& shape, const Strides& strides, const Shape& target);
 
 }  // namespace vitrine

@@ -1,4 +1,5 @@
-// Strided loops: several operands of one shape, merged into as few dims as their strides allow, walked row by row.
+// Strided loops: several operands of one shape, merged into as few dims as their strides allow,
+// walked row by row.
 #pragma once
 
 #include <array>
@@ -9,8 +10,9 @@
 
 namespace vitrine {
 
-/// N operands that are read and written together. After `collapse`, dims have size > 1, and neighbours that every operand
-/// walks as one are one: a contiguous operation ends up with a single dim. A plain struct, so kernels take it by value.
+/// N operands that are read and written together. After `collapse`, dims have size > 1, and
+/// neighbours that every operand walks as one are one: a contiguous operation ends up with a single
+/// dim. A plain struct, so kernels take it by value.
 template <int N>
 struct StridedLoop {
   int dims = 0;
@@ -30,8 +32,8 @@ struct StridedLoop {
     }
   }
 
-  /// Offsets of all operands at element i of `count`, in row-major order. For kernels: 64-bit division, which takes a GPU some
-  /// hundred instructions, is left to tensors that need it.
+  /// Offsets of all operands at element i of `count`, in row-major order. For kernels: 64-bit
+  /// division, which takes a GPU some hundred instructions, is left to tensors that need it.
   VT_HD void element_offsets(std::int64_t i, std::int64_t count, std::int64_t (&offset)[N]) const {
     if (count <= std::int64_t{0xffffffff}) {
       find_offsets(static_cast<std::uint32_t>(i), offset);
@@ -66,7 +68,8 @@ struct StridedLoop {
   }
 };
 
-/// Builds the loop over `shape`; strides[n] must have as many entries as the shape (see broadcast_strides).
+/// Builds the loop over `shape`; strides[n] must have as many entries as the shape (see
+/// broadcast_strides).
 template <int N>
 StridedLoop<N> collapse(const Shape& shape, const std::array<Strides, N>& strides) {
   StridedLoop<N> loop;

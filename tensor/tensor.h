@@ -4,8 +4,9 @@
 //   Tensor y = from_values<float>({1, 2, 3}, {3});
 //   x.size(-1) == 192;  y.to_vector<float>();  y.item() is for one element
 //
-// A Tensor is a handle: copying it copies a pointer, never the elements. Views share storage. Differentiable operations
-// live in ops/ops.h; here are only creation, inspection, raw views, fill, copy and add-in-place.
+// A Tensor is a handle: copying it copies a pointer, never the elements. Views share storage.
+// Differentiable operations live in ops/ops.h; here are only creation, inspection, raw views, fill,
+// copy and add-in-place.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +45,9 @@ class Tensor {
   bool is_contiguous() const;
   const std::shared_ptr<Storage>& storage() const { return storage_; }
 
-  /// Pointer to element (0, 0, ...). T must be the dtype's C++ type. The non-const form is for writing into a tensor
-  /// that was just created; writes into a tensor that others may have saved go through the in-place functions below.
+  /// Pointer to element (0, 0, ...). T must be the dtype's C++ type. The non-const form is for
+  /// writing into a tensor that was just created; writes into a tensor that others may have saved
+  /// go through the in-place functions below.
   template <class T>
   T* data() {
     return static_cast<T*>(checked_data(dtype_of<T>()));
@@ -59,12 +61,13 @@ class Tensor {
   /// The only element of a one-element tensor, as a double.
   double item() const;
 
-  /// All elements in row-major order, whatever the strides and the device. T must be the dtype's C++ type
-  /// (std::vector<bool> aside: read booleans as to_vector<std::uint8_t> after a cast).
+  /// All elements in row-major order, whatever the strides and the device. T must be the dtype's
+  /// C++ type (std::vector<bool> aside: read booleans as to_vector<std::uint8_t> after a cast).
   template <class T>
   std::vector<T> to_vector() const;
 
-  /// The same storage through another shape, strides and offset. The caller guarantees that all of it lies inside.
+  /// The same storage through another shape, strides and offset. The caller guarantees that all of
+  /// it lies inside.
   Tensor view_as(Shape shape, Strides strides, std::int64_t offset) const;
 
   /// Without a trace: a constant to every tape.
@@ -110,22 +113,26 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape) {
 
 // ---- Raw memory operations: no trace, no broadcasting but that of strides ----
 
-/// Copies `source` into `target`, element by element, converting the dtype. Same shape required; any strides, any devices.
-/// Rounds to nearest even towards bf16, truncates towards zero from floating to integer, and x != 0 towards bool.
+/// Copies `source` into `target`, element by element, converting the dtype. Same shape required;
+/// any strides, any devices. Rounds to nearest even towards bf16, truncates towards zero from
+/// floating to integer, and x != 0 towards bool.
 void copy_into(Tensor& target, const Tensor& source);
 void fill(Tensor& target, double value);
 /// target += source. Same shape and dtype.
 void add_into(Tensor& target, const Tensor& source);
-/// Many copies or additions with conversion, targets[i] (+)= sources[i]. On a GPU those whose sides are row-major are one kernel
-/// for each dtype of the sources, that of the targets or bf16: a small copy takes longer to start than to run.
+/// Many copies or additions with conversion, targets[i] (+)= sources[i]. On a GPU those whose sides
+/// are row-major are one kernel for each dtype of the sources, that of the targets or bf16: a small
+/// copy takes longer to start than to run.
 void copy_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 void add_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
-/// targets[i] = keep targets[i] + take sources[i]. Row-major targets of one dtype, f32 or f64, on one device.
+/// targets[i] = keep targets[i] + take sources[i]. Row-major targets of one dtype, f32 or f64, on
+/// one device.
 void blend_all_into(std::span<Tensor> targets, double keep, std::span<const Tensor> sources, double take);
 
 /// A new row-major tensor with the same elements (always copies).
 Tensor clone(const Tensor& x);
-/// x itself where it is row-major already, else a row-major copy. Keeps no trace: ops record what they do.
+/// x itself where it is row-major already, else a row-major copy. Keeps no trace: ops record what
+/// they do.
 Tensor contiguous_data(const Tensor& x);
 /// Copy with another dtype or on another device; x itself where nothing changes.
 Tensor cast_data(const Tensor& x, DType dtype);

@@ -13,8 +13,8 @@ Tensor soft_loss(const Tensor& student, const Tensor& teacher, double temperatur
   return divergence * (temperature * temperature);
 }
 
-/// One row for each image, 1 at the class that the teacher finds most likely. Labels on a GPU would have to be checked on the
-/// host, for which the GPU would wait.
+/// One row for each image, 1 at the class that the teacher finds most likely. Labels on a GPU would
+/// have to be checked on the host, for which the GPU would wait.
 Tensor hard_targets(const Tensor& teacher, const Tensor& classes) {
   return cast(equal(argmax(teacher, 1, true), classes), teacher.dtype());
 }

@@ -1,5 +1,5 @@
-// TrainObserver: what a training run calls when something has happened. The library never prints; the
-// program's observer does.
+// TrainObserver: what a training run calls when something has happened. The library never prints;
+// the program's observer does.
 #pragma once
 
 #include <cstdint>

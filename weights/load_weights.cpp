@@ -48,7 +48,8 @@ class Adapter {
  private:
   const char* filter_name() const { return filter_ == PositionFilter::bicubic ? "bicubic" : "bilinear"; }
 
-  /// From as many channels to as many features, for patches of another size (of a hybrid: in places of the map).
+  /// From as many channels to as many features, for patches of another size (of a hybrid: in places
+  /// of the map).
   void adapt_patches(Tensor& tensor, const Shape& wanted) {
     if (tensor.dim() != 4 || tensor.size(0) != wanted[0] || tensor.size(1) != wanted[1]) return;
     notes_.push_back(
@@ -57,8 +58,8 @@ class Adapter {
     tensor = resize_patch_kernel(tensor, wanted[2], wanted[3]);
   }
 
-  /// The source must have a square of patches behind the tokens that the model has. (Of other tokens that is noticed:
-  /// one or two beside a square make no square.)
+  /// The source must have a square of patches behind the tokens that the model has. (Of other
+  /// tokens that is noticed: one or two beside a square make no square.)
   void adapt_embedding(Tensor& tensor, const Shape& wanted) {
     if (tensor.dim() != 3 || tensor.size(2) != wanted[2]) return;
     std::int64_t prefix = 0;

@@ -13,7 +13,8 @@ namespace {
 
 // ---- Position embeddings ----
 
-/// Matrix (to, from) f64 of linear interpolation with the first and the last places of both aligned.
+/// Matrix (to, from) f64 of linear interpolation with the first and the last places of both
+/// aligned.
 Tensor aligned_matrix(std::int64_t from, std::int64_t to) {
   const std::int64_t steps = std::max<std::int64_t>(to - 1, 1);
   Tensor matrix = zeros({to, from}, DType::f64);
@@ -41,8 +42,9 @@ Tensor resize_bicubic(const Tensor& images, std::int64_t grid) {
 
 // ---- Bias tables ----
 
-/// The offsets of a window along one axis, as places in another window: 0 in the middle, steps of 1, q, q^2, ...
-/// outwards, with q such that `from` offsets cover `to`, as far as 1.01 <= q <= 1.5 allows.
+/// The offsets of a window along one axis, as places in another window: 0 in the middle, steps of
+/// 1, q, q^2, ... outwards, with q such that `from` offsets cover `to`, as far as 1.01 <= q <= 1.5
+/// allows.
 std::vector<double> geometric_places(std::int64_t from, std::int64_t to) {
   const auto steps = static_cast<double>(from / 2);
   double low = 1.01, high = 1.5, q = low;
@@ -61,8 +63,8 @@ std::vector<double> geometric_places(std::int64_t from, std::int64_t to) {
   return places;
 }
 
-/// Matrix (to, from) f64 of linear interpolation from the places of `from` offsets at those of `to` offsets; beyond the
-/// last place the last value goes on.
+/// Matrix (to, from) f64 of linear interpolation from the places of `from` offsets at those of `to`
+/// offsets; beyond the last place the last value goes on.
 Tensor offset_matrix(std::int64_t from, std::int64_t to) {
   const std::vector<double> places = geometric_places(from, to);
   Tensor matrix = zeros({to, from}, DType::f64);

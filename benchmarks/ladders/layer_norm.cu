@@ -1,5 +1,6 @@
-// LayerNorm forward, rung by rung. It adds and multiplies a dozen times for every number that it reads and writes, so
-// what decides is how the bytes travel: at best x is read once and y written once.
+// LayerNorm forward, rung by rung. It adds and multiplies a dozen times for every number that it
+// reads and writes, so what decides is how the bytes travel: at best x is read once and y written
+// once.
 #include "benchmarks/ladders/layer_norm.h"
 
 #include <cmath>
@@ -23,10 +24,10 @@ struct Forward {
 
 // ---- Rung 1: one thread per row ----
 //
-// The formula as one would write it for a CPU. The 32 threads of a warp read 32 rows at the same time: addresses that
-// lie D numbers apart. Memory answers in sectors of 32 bytes, so of each sector that comes, one number in eight is
-// wanted now; the rest is of use only if it is still in the cache when its thread gets there. And every addition waits
-// for the last.
+// The formula as one would write it for a CPU. The 32 threads of a warp read 32 rows at the same
+// time: addresses that lie D numbers apart. Memory answers in sectors of 32 bytes, so of each
+// sector that comes, one number in eight is wanted now; the rest is of use only if it is still in
+// the cache when its thread gets there. And every addition waits for the last.
 
 __global__ void thread_per_row(Forward f) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -43,10 +44,11 @@ __global__ void thread_per_row(Forward f) {
 
 // ---- Rung 2: one block per row ----
 //
-// Neighbouring threads read neighbouring numbers: a warp's 32 loads become four full sectors, and every byte that
-// travels is used at once ("coalesced"). A row's sum is now spread over the threads of a block, who have to meet: they
-// add in a tree in shared memory, half as many at each level, with a barrier between the levels. Here that is ten
-// barriers for each of the two sums, at which all eight warps of the block wait for the slowest.
+// Neighbouring threads read neighbouring numbers: a warp's 32 loads become four full sectors, and
+// every byte that travels is used at once ("coalesced"). A row's sum is now spread over the threads
+// of a block, who have to meet: they add in a tree in shared memory, half as many at each level,
+// with a barrier between the levels. Here that is ten barriers for each of the two sums, at which
+// all eight warps of the block wait for the slowest.
 
 constexpr int block_threads = 256;
 
@@ -79,10 +81,10 @@ __global__ void block_per_row(Forward f) {
 
 // ---- Rung 3: one warp per row ----
 //
-// The 32 lanes of a warp can read each other's registers (a "shuffle"): five exchanges add up their sums, without
-// shared memory and without a barrier. A warp that waits for memory holds nobody up, and the others of its
-// multiprocessor, up to 63, each with a row of its own, fill the time. Loads stay coalesced: lane l has the columns l,
-// l + 32, l + 64, ...
+// The 32 lanes of a warp can read each other's registers (a "shuffle"): five exchanges add up their
+// sums, without shared memory and without a barrier. A warp that waits for memory holds nobody up,
+// and the others of its multiprocessor, up to 63, each with a row of its own, fill the time. Loads
+// stay coalesced: lane l has the columns l, l + 32, l + 64, ...
 
 struct Add {
   __device__ float operator()(float a, float b) const { return a + b; }
@@ -104,9 +106,10 @@ __global__ void warp_per_row(Forward f) {
 
 // ---- Rung 4: the row stays in registers ----
 //
-// Rungs 1 to 3 read x three times, and the cache has to serve two of them. A lane's share of a row is at most 32
-// numbers, and registers hold those: x is read once. No less important, all of its loads are under way before the first
-// sum needs one, instead of a few at a time. For that the loop must be unrolled, because registers have no addresses.
+// Rungs 1 to 3 read x three times, and the cache has to serve two of them. A lane's share of a row
+// is at most 32 numbers, and registers hold those: x is read once. No less important, all of its
+// loads are under way before the first sum needs one, instead of a few at a time. For that the loop
+// must be unrolled, because registers have no addresses.
 
 constexpr int most_per_lane = most_columns / warp_threads;
 
@@ -138,9 +141,10 @@ __global__ void row_in_registers(Forward f) {
 
 // ---- Rung 5: 16 bytes at a time ----
 //
-// A load instruction may bring up to 16 bytes to each thread. Four numbers at a time cost a quarter of the
-// instructions, address sums and comparisons, and a quarter of the entries in the queues to memory for the same bytes
-// under way. D must be a multiple of four, so that every row begins at an address that 16 divides.
+// A load instruction may bring up to 16 bytes to each thread. Four numbers at a time cost a quarter
+// of the instructions, address sums and comparisons, and a quarter of the entries in the queues to
+// memory for the same bytes under way. D must be a multiple of four, so that every row begins at an
+// address that 16 divides.
 
 constexpr int vector_size = 4, most_vectors = most_per_lane / vector_size;
 

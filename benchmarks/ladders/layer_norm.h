@@ -1,4 +1,5 @@
-// The ladders of LayerNorm over the last dim of x (rows, D), f32. Ba, Kiros, Hinton, "Layer normalization" (2016).
+// The ladders of LayerNorm over the last dim of x (rows, D), f32. Ba, Kiros, Hinton, "Layer
+// normalization" (2016).
 //
 // With n = (x - mean) rstd and rstd = 1 / sqrt(variance + epsilon) of each row:
 //   forward   y = n weight + bias
@@ -12,14 +13,16 @@ namespace vitrine::ladders {
 /// Larger than in a model, so that a rung that forgot it would be noticed.
 inline constexpr float epsilon = 1e-3f;
 
-/// The rungs that keep a row in the registers of a warp hold so many numbers at most; an Error beyond.
+/// The rungs that keep a row in the registers of a warp hold so many numbers at most; an Error
+/// beyond.
 inline constexpr int most_columns = 1024;
 
 /// Size (rows, D). Inputs x (rows, D), weight (D), bias (D); result y (rows, D).
 Ladder layer_norm_ladder();
 
-/// Size (rows, D). Inputs x (rows, D), weight (D), dy (rows, D); results dx (rows, D), dweight (D), dbias (D). What
-/// forward leaves behind, the mean and rstd of each row, is there before the clock starts.
+/// Size (rows, D). Inputs x (rows, D), weight (D), dy (rows, D); results dx (rows, D), dweight (D),
+/// dbias (D). What forward leaves behind, the mean and rstd of each row, is there before the clock
+/// starts.
 Ladder layer_norm_backward_ladder();
 
 }  // namespace vitrine::ladders

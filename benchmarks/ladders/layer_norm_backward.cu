@@ -1,5 +1,5 @@
-// LayerNorm backward, rung by rung. Two kinds of sums in one op: dx needs sums along each row, dweight and dbias sums
-// down each column. At best x and dy are read once and dx is written once.
+// LayerNorm backward, rung by rung. Two kinds of sums in one op: dx needs sums along each row,
+// dweight and dbias sums down each column. At best x and dy are read once and dx is written once.
 #include <cmath>
 #include <memory>
 
@@ -37,9 +37,9 @@ __global__ void statistics(const float* x, float* mean, float* rstd, std::int64_
 
 // ---- Rung 1: one thread per row for dx, one thread per column for dweight and dbias ----
 //
-// Down the columns the loads are coalesced for once: neighbouring threads have neighbouring columns. But D = 768
-// columns are 768 threads, of the 200,000 and more that the GPU has room for, and each adds up all rows one after the
-// other. The GPU is nearly empty and waits.
+// Down the columns the loads are coalesced for once: neighbouring threads have neighbouring
+// columns. But D = 768 columns are 768 threads, of the 200,000 and more that the GPU has room for,
+// and each adds up all rows one after the other. The GPU is nearly empty and waits.
 
 __global__ void dx_thread_per_row(Backward b) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -73,9 +73,10 @@ __global__ void thread_per_column(Backward b) {
 
 // ---- Rung 2: one warp per row; columns in two stages ----
 //
-// The rows are cut into parts of 32. A thread adds up one column of one part, so that there are rows / 32 times as many
-// threads, and a second kernel adds up the parts. Where the cuts are depends on the data's size alone, and the parts
-// are added in order: the same bits every time, which atomic additions, the shorter way, do not give.
+// The rows are cut into parts of 32. A thread adds up one column of one part, so that there are
+// rows / 32 times as many threads, and a second kernel adds up the parts. Where the cuts are
+// depends on the data's size alone, and the parts are added in order: the same bits every time,
+// which atomic additions, the shorter way, do not give.
 
 constexpr int rows_per_part = 32;
 
@@ -117,8 +118,8 @@ __global__ void columns_of_parts(Backward b) {
   b.dbias[blockIdx.x * static_cast<std::int64_t>(b.D) + i] = dbias;
 }
 
-/// total (D) = the sum of part (parts, D). A block of 32 x 32 threads has 32 columns: thread (x, y) adds up every 32nd
-/// part of column x, the threads of y = 0 add up what came of that.
+/// total (D) = the sum of part (parts, D). A block of 32 x 32 threads has 32 columns: thread (x, y)
+/// adds up every 32nd part of column x, the threads of y = 0 add up what came of that.
 __global__ void __launch_bounds__(1024) sum_of_parts(const float* part, float* total, std::int64_t parts, int D) {
   __shared__ float sums[warp_threads][warp_threads];
   const int i = static_cast<int>(blockIdx.x * warp_threads + threadIdx.x);
@@ -133,9 +134,10 @@ __global__ void __launch_bounds__(1024) sum_of_parts(const float* part, float* t
 
 // ---- Rung 3: x and dy are read once ----
 //
-// Rung 2 reads x and dy twice, in the kernel along the rows and in the one down the columns. Here a warp takes the 32
-// rows of a part one after the other. It has a row in registers anyway for dx, and always the same columns in the same
-// lane: so it keeps the sums of its columns in registers too, and writes them once at the end.
+// Rung 2 reads x and dy twice, in the kernel along the rows and in the one down the columns. Here a
+// warp takes the 32 rows of a part one after the other. It has a row in registers anyway for dx,
+// and always the same columns in the same lane: so it keeps the sums of its columns in registers
+// too, and writes them once at the end.
 
 constexpr int most_per_lane = most_columns / warp_threads;
 
@@ -184,7 +186,8 @@ unsigned blocks_for(std::int64_t items, int per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }
 
-/// What prepare() makes: results, the parts that are still to be added up, and what forward leaves behind.
+/// What prepare() makes: results, the parts that are still to be added up, and what forward leaves
+/// behind.
 struct Buffers {
   Tensor dx, dweight, dbias, dweight_parts, dbias_parts, mean, rstd;
   explicit Buffers(const Tensor& x) : dx(empty_like(x)) {

@@ -1,4 +1,5 @@
-// One row: make its inputs large, check the result against the CPU in f64, time it on data that no cache holds.
+// One row: make its inputs large, check the result against the CPU in f64, time it on data that no
+// cache holds.
 #include "benchmarks/support/device_rows.h"
 
 #include <fmt/core.h>
@@ -38,8 +39,8 @@ Tensor repeat_rows(const Tensor& x, std::int64_t count) {
   return reshape(clone(expand(unsqueeze(x, 0), stacked)), joined);
 }
 
-/// What is timed: the call, or the call and its backward for the output gradient `dy`, with a mark between the two.
-/// Results: the output, then the gradients of the floating inputs.
+/// What is timed: the call, or the call and its backward for the output gradient `dy`, with a mark
+/// between the two. Results: the output, then the gradients of the floating inputs.
 Tensors run_once(const OpBenchmark& work, const Tensors& inputs, const Tensor& dy = {}, Stopwatch* watch = nullptr) {
   if (!dy.defined()) return {work.call(inputs)};
   Tape tape;
@@ -57,14 +58,16 @@ Tensors run_once(const OpBenchmark& work, const Tensors& inputs, const Tensor& d
   return results;
 }
 
-/// Whole numbers between -2 and 2, which every dtype holds; undefined where backward is not asked for.
+/// Whole numbers between -2 and 2, which every dtype holds; undefined where backward is not asked
+/// for.
 Tensor output_gradient(const OpBenchmark& work, const Tensors& inputs, const DeviceRowOptions& options) {
   if (!options.backward) return {};
   const Tensor y = work.call(inputs);
   return to_device(cast_data(test_indices(y.shape(), 5, 11), y.dtype()), y.device()) - 2.0;
 }
 
-/// The worst distance between results on the device and on the CPU in f64, from the same rounded inputs.
+/// The worst distance between results on the device and on the CPU in f64, from the same rounded
+/// inputs.
 double error_against_cpu(const OpBenchmark& work, const Tensors& inputs, const DeviceRowOptions& options) {
   const Tensors exact = cast_floating(inputs, DType::f64), rounded = moved(inputs, options.device);
   const Tensors expected = run_once(work, exact, output_gradient(work, exact, options));
@@ -84,8 +87,9 @@ struct LargeInputs {
   double times = 1;
 };
 
-/// Repeats the first input, and all others as long as it, along dim 0, until the op moves `large` bytes. An op whose work
-/// does not grow with that (because its output shape is fixed, say) keeps the sizes of its row.
+/// Repeats the first input, and all others as long as it, along dim 0, until the op moves `large`
+/// bytes. An op whose work does not grow with that (because its output shape is fixed, say) keeps
+/// the sizes of its row.
 LargeInputs enlarge(const OpBenchmark& work, const Tensors& small, double bytes) {
   const double wanted = std::ceil(large / std::max(bytes, 1.0)), fitting = std::floor(16 * large / bytes_of(small));
   const auto times = static_cast<std::int64_t>(std::min(wanted, fitting));  // some ops read little of their inputs

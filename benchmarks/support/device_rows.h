@@ -1,4 +1,5 @@
-// Times the rows of the op table on a GPU: data that no cache holds, events for the clock, results checked first.
+// Times the rows of the op table on a GPU: data that no cache holds, events for the clock, results
+// checked first.
 #pragma once
 
 #include <functional>
@@ -18,8 +19,8 @@ struct DeviceRowOptions {
   bool backward = false;  // time forward and backward together; then no rate is given
 };
 
-/// Prints one line per row as it goes, and hands over what there is so far: the peak, and an array of rows. Returns how many
-/// rows had wrong values or an error.
+/// Prints one line per row as it goes, and hands over what there is so far: the peak, and an array
+/// of rows. Returns how many rows had wrong values or an error.
 int time_rows_on_device(const DeviceRowOptions& options,
                         const std::function<void(const nlohmann::ordered_json& report)>& after_row);
 

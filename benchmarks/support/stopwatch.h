@@ -1,4 +1,5 @@
-// A stopwatch that lies in the order of a device's work: CUDA events on its stream, or the clock of the CPU.
+// A stopwatch that lies in the order of a device's work: CUDA events on its stream, or the clock of
+// the CPU.
 #pragma once
 
 #include <memory>
@@ -17,7 +18,8 @@ class Stopwatch {
   /// A point between the work that was asked for before and after it. Does not wait for the device.
   void mark();
 
-  /// The time between each two neighbouring marks, once the device has passed the last one. Forgets the marks.
+  /// The time between each two neighbouring marks, once the device has passed the last one. Forgets
+  /// the marks.
   std::vector<double> milliseconds();
 
  private:

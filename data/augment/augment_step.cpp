@@ -1,5 +1,5 @@
-// The table of image operations: name, unit of the magnitude, and the function of data/augment/image_ops.h
-// or data/image/affine.h.
+// The table of image operations: name, unit of the magnitude, and the function of
+// data/augment/image_ops.h or data/image/affine.h.
 #include "data/augment/augment_step.h"
 
 #include <fmt/ranges.h>

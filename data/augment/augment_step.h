@@ -20,7 +20,8 @@ namespace vitrine {
 
 struct AugmentStep;
 
-/// An operation on an image, by its name. The table in data/augment/augment_step.cpp has one row for each.
+/// An operation on an image, by its name. The table in data/augment/augment_step.cpp has one row
+/// for each.
 class ImageOp {
  public:
   /// Throws an Error that lists all names for any other.

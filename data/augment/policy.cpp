@@ -71,12 +71,14 @@ struct AugmentPolicy::Family {
   AugmentPolicy (*parse)(std::string_view name);
 };
 
-/// A new policy is a row here. Its operations and their magnitudes are in data/augment/policy_tables.cpp.
+/// A new policy is a row here. Its operations and their magnitudes are in
+/// data/augment/policy_tables.cpp.
 const std::vector<AugmentPolicy::Family>& AugmentPolicy::families() {
   static const std::vector<Family> rows = {
       // RandAugment
       {"rand", "[-mN][-nN][-pX][-mstdX][-mmaxN][-incN]", "timm", parse_rand},
-      // AutoAugment for ImageNet and that of EfficientNet's code; with r, as in Google's research code
+      // AutoAugment for ImageNet and that of EfficientNet's code; with r, as in Google's research
+      // code
       {"original", "[-mstdX]", "timm", parse_auto},
       {"originalr", "", "timm", parse_auto},
       {"v0", "", "timm", parse_auto},

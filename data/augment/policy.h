@@ -24,7 +24,8 @@ class AugmentPolicy {
   /// No operation at all.
   AugmentPolicy() = default;
 
-  /// The policy of that name, one of the table in data/augment/policy.cpp, with the keys that it takes:
+  /// The policy of that name, one of the table in data/augment/policy.cpp, with the keys that it
+  /// takes:
   ///   -mN     magnitude, out of 10 (timm) [10] or 30 (torchvision) [9]
   ///   -nN     operations for each image [2]
   ///   -pX     probability of each of them [0.5]

@@ -4,9 +4,9 @@
 //   for (Batch& batch : source.epoch(0)) step(batch.images, batch.labels);
 //   for (Batch& batch : source.epoch(3, 40)) ...      // goes on from batch 40 of epoch 3
 //
-// Loader (data/loader/loader.h) makes batches on the CPU, DeviceLoader (data/loader/device_loader.h) on a GPU,
-// and PrefetchLoader (data/loader/prefetch_loader.h) copies those of a Loader to a GPU. With the same
-// options they give the same batches.
+// Loader (data/loader/loader.h) makes batches on the CPU, DeviceLoader
+// (data/loader/device_loader.h) on a GPU, and PrefetchLoader (data/loader/prefetch_loader.h) copies
+// those of a Loader to a GPU. With the same options they give the same batches.
 #pragma once
 
 #include <cstdint>

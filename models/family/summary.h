@@ -29,7 +29,8 @@ struct ModelSummary {
 /// The table for a terminal: a header, a row for each layer, the totals.
 std::string to_table(const ModelSummary& summary);
 
-/// {"name": ..., "parameters": ..., "macs": ..., "layers": [{"name", "output_shape", "parameters", "macs"}, ...]}
+/// {"name": ..., "parameters": ..., "macs": ..., "layers": [{"name", "output_shape", "parameters",
+/// "macs"}, ...]}
 std::string to_json(const ModelSummary& summary);
 
 }  // namespace vitrine

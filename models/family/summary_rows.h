@@ -23,7 +23,8 @@ inline LayerSummary patches_row(const PatchConvolution& proj, std::int64_t count
       "patch_embed.proj", {count, proj.weight.shape()[0]}, parameter_count(proj), count * parameters_of(proj.weight)};
 }
 
-/// Number of positions of a side that a window takes up: floor((side + 2 padding - kernel) / stride) + 1.
+/// Number of positions of a side that a window takes up: floor((side + 2 padding - kernel) /
+/// stride) + 1.
 inline std::int64_t side_after(std::int64_t side, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
   return (side + 2 * padding - kernel) / stride + 1;
 }

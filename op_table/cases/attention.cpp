@@ -112,7 +112,8 @@ OpBenchmark image_benchmark() {
   return {"(32, 12, 197, 64)", {x, x, x}, call_attention, 4.0 * 32 * 12 * 197 * 197 * 64, 4.0 * 4 * 32 * 12 * 197 * 64};
 }
 
-/// The first stage of Swin-T: 64 windows of 7 x 7 tokens in each of 8 images. Each window of an image
+/// The first stage of Swin-T: 64 windows of 7 x 7 tokens in each of 8 images. Each window of an
+/// image
 /// has a bias of its own, and the images take these biases in turn.
 OpBenchmark window_benchmark() {
   Tensors inputs;

@@ -6,8 +6,8 @@
 namespace vitrine {
 namespace {
 
-/// Multiples of 0.1, moved by `shift`: two such tensors with other shifts are never closer than the shifts' distance,
-/// so that no finite difference crosses a tie.
+/// Multiples of 0.1, moved by `shift`: two such tensors with other shifts are never closer than the
+/// shifts' distance, so that no finite difference crosses a tie.
 Tensor grid_values(const Shape& shape, std::uint64_t stream, double shift) {
   const Tensor steps = test_indices(shape, 40, stream);
   Tensor x = empty(shape, DType::f64);

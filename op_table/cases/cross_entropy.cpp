@@ -14,7 +14,8 @@ double log_probability(const Tensor& logits, std::int64_t b, std::int64_t k) {
   return value_at(logits, {b, k}) - std::log(total);
 }
 
-/// Mean over the batch of -sum target log p, with targets (B, K) given one by one. Targets of 0 do not look at p.
+/// Mean over the batch of -sum target log p, with targets (B, K) given one by one. Targets of 0 do
+/// not look at p.
 Tensor cross_entropy_naively(const Tensor& logits,
                              const std::function<double(std::int64_t b, std::int64_t k)>& target) {
   double total = 0;

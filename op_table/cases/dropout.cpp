@@ -6,7 +6,8 @@ namespace {
 
 constexpr Random source{.seed = 11, .purpose = Purpose::dropout, .stream = 3};
 
-/// y = x m / (1 - p), where element `position` at `index` uses random number number(index, position).
+/// y = x m / (1 - p), where element `position` at `index` uses random number number(index,
+/// position).
 Call masked(double probability, std::int64_t (*number)(const Dims& index, std::int64_t position)) {
   return [=](const Tensors& x) {
     Tensor y = empty(x[0].shape(), DType::f64);

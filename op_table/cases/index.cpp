@@ -67,7 +67,8 @@ OpCase one_of(const char* name, const Shape& index, std::int64_t classes, DType 
           }};
 }
 
-/// x in f32 and indices below the size of its dim `dim`; as many elements are read as written, and the indices.
+/// x in f32 and indices below the size of its dim `dim`; as many elements are read as written, and
+/// the indices.
 std::function<OpBenchmark()> look_up(const Shape& from, int dim, const Shape& index, const Call& call) {
   return [=] {
     const Tensors x{cast(test_values(from, 8), DType::f32), test_indices(index, from[dim], 9)};

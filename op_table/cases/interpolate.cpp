@@ -14,7 +14,8 @@ double cubic_naively(double x, double a) {
   return 0;
 }
 
-/// Weight of input pixel i in output pixel o: every pixel of the line, extended far beyond its edges, has its say.
+/// Weight of input pixel i in output pixel o: every pixel of the line, extended far beyond its
+/// edges, has its say.
 double weight_naively(std::int64_t i, std::int64_t o, std::int64_t from, std::int64_t to, InterpolationMode mode,
                       bool antialias) {
   const double step = static_cast<double>(from) / static_cast<double>(to);

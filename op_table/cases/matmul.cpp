@@ -17,7 +17,8 @@ Tensor matmul_naively(const Tensor& a, const Tensor& b) {
   for_each_index(shape, [&](const Dims& index, std::int64_t position) {
     double total = 0;
     for (std::int64_t k = 0; k < a.size(-1); ++k) {
-      // An operand with fewer batch dims is read at the last of them; the sizes 1 broadcast by themselves.
+      // An operand with fewer batch dims is read at the last of them; the sizes 1 broadcast by
+      // themselves.
       Dims left = index, right = index;
       left[dims - 1] = k;
       right[dims - 2] = k;

@@ -7,7 +7,8 @@
 namespace vitrine {
 namespace {
 
-/// (x - mean) / sqrt(var + epsilon) with mean and variance of the elements that `same_set` puts with `at`.
+/// (x - mean) / sqrt(var + epsilon) with mean and variance of the elements that `same_set` puts
+/// with `at`.
 Tensor normalize_naively(const Tensor& x, double epsilon,
                          const std::function<bool(const Dims& at, const Dims& other)>& same_set) {
   return from_elements(x.shape(), [&](const Dims& at) {

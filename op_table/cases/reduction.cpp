@@ -39,7 +39,8 @@ Tensor reduce_naively(const Tensor& x, const Dims& dims, bool keepdim, const For
   return y;
 }
 
-/// Distinct multiples of 0.05 in a scattered order, so that no finite difference changes which one is the largest.
+/// Distinct multiples of 0.05 in a scattered order, so that no finite difference changes which one
+/// is the largest.
 Tensor distinct_values(const Shape& shape) {
   Tensor x = empty(shape, DType::f64);
   for (std::int64_t i = 0; i < x.numel(); ++i)
@@ -55,7 +56,8 @@ OpCase over(const std::string& name, const Tensor& x, const Dims& dims, bool kee
           [=](const Tensors& in) { return reduce_naively(in[0], dims, keepdim, formula); }};
 }
 
-/// The shapes that every reduction meets: contiguous rows, columns, both, and whatever lies between.
+/// The shapes that every reduction meets: contiguous rows, columns, both, and whatever lies
+/// between.
 std::vector<OpCase> common_cases(const Reduction& op, const Formula& formula) {
   return {over("last dim", distinct_values({3, 5}), {-1}, false, op, formula),
           over("last dim, longer than the lanes", distinct_values({2, 45}), {1}, true, op, formula),
@@ -69,7 +71,8 @@ std::vector<OpCase> common_cases(const Reduction& op, const Formula& formula) {
           over("no results", zeros({3, 0}, DType::f64), {0}, false, op, formula)};
 }
 
-/// A short input repeated until it fills several chunks of work: `rows` along dim 0, or one long row.
+/// A short input repeated until it fills several chunks of work: `rows` along dim 0, or one long
+/// row.
 Tensor repeated(const Tensor& x, std::int64_t times) { return contiguous(expand(unsqueeze(x, 0), {times, x.size(0)})); }
 
 OpCase long_columns(const Reduction& op, const Formula& formula) {
@@ -234,7 +237,8 @@ OpRow argmax_row() {
               }};
 }
 
-/// Adds every element of x to the element of the smaller shape that would be broadcast to its place.
+/// Adds every element of x to the element of the smaller shape that would be broadcast to its
+/// place.
 Tensor sum_to_naively(const Tensor& x, const Shape& shape) {
   Tensor y = zeros(shape, DType::f64);
   for_each_index(x.shape(), [&](const Dims& index, std::int64_t) {

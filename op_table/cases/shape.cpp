@@ -1,5 +1,5 @@
-// Rows of the shape ops: reshape, flatten, permute, transpose, expand, unsqueeze, squeeze, slice, select, split,
-// contiguous, cast, to.
+// Rows of the shape ops: reshape, flatten, permute, transpose, expand, unsqueeze, squeeze, slice,
+// select, split, contiguous, cast, to.
 #include "op_table/moves.h"
 
 namespace vitrine {

@@ -5,8 +5,9 @@
 // and dq, keys for dk and dv. Its own rows are left operands in registers; the other rows, k and v
 // or q and dy, pass through shared memory, where all warps of the block read them. Scores and their
 // gradients never leave the registers: the lanes hold the result of one product just where the left
-// operand of the next one wants it (ops/drivers/tensor_core.h). Up to 256 of the other rows are loaded once
-// and stay, which suffices for a ViT at 224 pixels and for a window of Swin; more of them come in
+// operand of the next one wants it (ops/drivers/tensor_core.h). Up to 256 of the other rows are
+// loaded once and stay, which suffices for a ViT at 224 pixels and for a window of Swin; more of
+// them come in
 // blocks of 64.
 #pragma once
 

@@ -1,11 +1,13 @@
-// Convolution of images, y[b, o, p, q] = sum over c, i, j of weight[o, c, i, j] x[b, c, p stride + i - padding, ...].
+// Convolution of images, y[b, o, p, q] = sum over c, i, j of weight[o, c, i, j] x[b, c, p stride +
+// i - padding, ...].
 //
-// It is linear in x and in weight. So with any dy, t = sum(dy y) is a scalar that is linear in dy, x and weight, and its
-// three derivatives are all there is to convolution:
+// It is linear in x and in weight. So with any dy, t = sum(dy y) is a scalar that is linear in dy,
+// x and weight, and its three derivatives are all there is to convolution:
 //
 //   forward(x, weight)          = dt/ddy,      input_gradient(dy, weight) = dt/dx,      weight_gradient(dy, x) = dt/dweight
 //
-// Each is an op whose gradients are the other two, so that it can be differentiated as often as one likes.
+// Each is an op whose gradients are the other two, so that it can be differentiated as often as one
+// likes.
 #include "ops/conv/conv_cpu.h"
 #include "ops/conv/conv_cuda.h"
 #include "ops/drivers/elementwise.h"
@@ -24,7 +26,8 @@ void fill_channels(Tensor& y, const Tensor& bias) {
   copy_into(y, bias.view_as(y.shape(), {0, bias.strides()[0], 0, 0}, bias.offset()));
 }
 
-/// bf16 on the CPU is computed in f32: products of bf16 are exact there, and the result is rounded once.
+/// bf16 on the CPU is computed in f32: products of bf16 are exact there, and the result is rounded
+/// once.
 template <class T>
 constexpr bool is_computed_on_cpu = !std::is_same_v<T, bfloat16>;
 

@@ -1,5 +1,6 @@
-// Convolution on the CPU: blocks of rows of patches, small enough for the second-level cache, become columns and go through
-// a matrix product. Blocks and tasks are cut by size alone, so sums have one order for any number of threads.
+// Convolution on the CPU: blocks of rows of patches, small enough for the second-level cache,
+// become columns and go through a matrix product. Blocks and tasks are cut by size alone, so sums
+// have one order for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -13,14 +14,16 @@
 
 namespace vitrine::conv {
 
-/// Rows [begin, end) of patches, counted through all images: row r is row r % grid.rows of image r / grid.rows.
+/// Rows [begin, end) of patches, counted through all images: row r is row r % grid.rows of image r
+/// / grid.rows.
 struct RowBlock {
   std::int64_t begin, end;
   std::int64_t count() const { return end - begin; }
 };
 
-/// Calls body(row, pixel, first, last) for each (channel, tap) and row of patches: elements [first, last) of `row`, which has
-/// grid.columns in the matrix, face pixel[0], pixel[stride], ...; its other elements lie beyond the edge.
+/// Calls body(row, pixel, first, last) for each (channel, tap) and row of patches: elements [first,
+/// last) of `row`, which has grid.columns in the matrix, face pixel[0], pixel[stride], ...; its
+/// other elements lie beyond the edge.
 template <class T, class Pixel, class Body>
 void for_each_patch_row(const PatchGrid& grid, Pixel* images, std::int64_t group, RowBlock block, T* matrix,
                         const Body& body) {
@@ -68,7 +71,8 @@ void col2im(const PatchGrid& grid, const T* matrix, std::int64_t group, RowBlock
                      });
 }
 
-/// gemm_serial, but for the few rows of depthwise convolution, where a library spends its time on preparations.
+/// gemm_serial, but for the few rows of depthwise convolution, where a library spends its time on
+/// preparations.
 template <class T>
 void product(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView<T> a, MatrixView<T> b, T beta, T* c,
              std::int64_t c_leading) {
@@ -108,7 +112,8 @@ T* scratch(std::int64_t count, int which) {
   return block.data();
 }
 
-/// Rows of patches in a block: columns and results of 2^17 elements, but at least 192 columns, to be worth reading the weight.
+/// Rows of patches in a block: columns and results of 2^17 elements, but at least 192 columns, to
+/// be worth reading the weight.
 inline std::int64_t rows_per_block(const ConvShape& s) {
   const std::int64_t elements_per_column = s.input().depth() + s.group_filters();
   const std::int64_t columns = std::clamp<std::int64_t>((1 << 17) / elements_per_column, 192, 4096);
@@ -128,7 +133,8 @@ void for_each_block(const ConvShape& s, std::int64_t begin, std::int64_t end, co
     body(RowBlock{row, std::min(row + rows, last)});
 }
 
-/// Pointwise: c[b] = a[g] b[b] for images b whose planes are large enough to be multiplied in place; m outputs from k inputs.
+/// Pointwise: c[b] = a[g] b[b] for images b whose planes are large enough to be multiplied in
+/// place; m outputs from k inputs.
 template <class T>
 void pointwise_cpu(const ConvShape& s, std::int64_t m, std::int64_t k, const T* weight, bool transposed, const T* in,
                    T beta, T* out) {
@@ -180,7 +186,8 @@ void input_gradient_cpu(const ConvShape& s, const T* dy, const T* weight, T* dx)
   });
 }
 
-/// Images per partial sum of dweight: at most 16 parts, fewer where these would take more than 2^25 elements.
+/// Images per partial sum of dweight: at most 16 parts, fewer where these would take more than 2^25
+/// elements.
 inline std::int64_t images_per_part(const ConvShape& s) {
   const std::int64_t parts = std::clamp<std::int64_t>((1 << 25) / s.weight_count(), 1, 16);
   return chunk_count(s.B, parts);

@@ -1,5 +1,6 @@
-// Convolution on the GPU: two kernels turn images into columns and back, and one batched product (a batch of groups) does the
-// rest. In both kernels one thread owns each element that is written, and adds in a fixed order.
+// Convolution on the GPU: two kernels turn images into columns and back, and one batched product (a
+// batch of groups) does the rest. In both kernels one thread owns each element that is written, and
+// adds in a fixed order.
 #pragma once
 
 #include <algorithm>
@@ -12,10 +13,12 @@
 #if VT_CUDA
 namespace vitrine::conv {
 
-/// matrix (channels kh kw, images, patches) = the patches of `images` images. blockIdx.y walks the rows of the matrix.
+/// matrix (channels kh kw, images, patches) = the patches of `images` images. blockIdx.y walks the
+/// rows of the matrix.
 template <class T>
 __global__ void im2col_kernel(PatchGrid grid, const T* x, std::int64_t images, T* matrix) {
-  // A row of the matrix has fewer than 2^31 elements (see images_per_pass), and 32-bit division is much faster.
+  // A row of the matrix has fewer than 2^31 elements (see images_per_pass), and 32-bit division is
+  // much faster.
   const auto length = static_cast<std::uint32_t>(images * grid.patches());
   const auto columns = static_cast<std::uint32_t>(grid.columns), rows = static_cast<std::uint32_t>(grid.rows);
   const std::int64_t depth = grid.channels * grid.taps();
@@ -31,7 +34,8 @@ __global__ void im2col_kernel(PatchGrid grid, const T* x, std::int64_t images, T
   }
 }
 
-/// x = bias (channels, or null) + for each pixel the sum of the columns that im2col reads it into. blockIdx.y walks the planes.
+/// x = bias (channels, or null) + for each pixel the sum of the columns that im2col reads it into.
+/// blockIdx.y walks the planes.
 template <class T, class C = Compute<T>>
 __global__ void col2im_kernel(PatchGrid grid, const T* matrix, const T* bias, std::int64_t images, T* x) {
   const std::int64_t row_length = images * grid.patches();
@@ -56,8 +60,8 @@ __global__ void col2im_kernel(PatchGrid grid, const T* matrix, const T* bias, st
   }
 }
 
-/// Launches a kernel whose blockIdx.y walks `rows` and whose threads walk a row of `length`: 256 threads to a block, fewer
-/// where a row is shorter, as with planes of 7 x 7.
+/// Launches a kernel whose blockIdx.y walks `rows` and whose threads walk a row of `length`: 256
+/// threads to a block, fewer where a row is shorter, as with planes of 7 x 7.
 template <class... Parameters, class... Arguments>
 void launch_on_rows(void (*kernel)(Parameters...), std::int64_t rows, std::int64_t length, Arguments... arguments) {
   const std::int64_t threads = std::min<std::int64_t>(256, (length + 31) / 32 * 32);
@@ -78,13 +82,15 @@ void col2im_cuda(const PatchGrid& grid, const Tensor& matrix, const T* bias, std
   launch_on_rows(col2im_kernel<T>, images * grid.channels, grid.pixels(), grid, matrix.data<T>(), bias, images, x);
 }
 
-/// Images whose columns are made at a time: about 2^28 elements, which bounds the memory that the columns take.
+/// Images whose columns are made at a time: about 2^28 elements, which bounds the memory that the
+/// columns take.
 inline std::int64_t images_per_pass(const ConvShape& s) {
   const std::int64_t columns_of_image = s.C * s.kernel_height * s.kernel_width * s.out_height * s.out_width;
   return std::clamp<std::int64_t>((std::int64_t{1} << 28) / columns_of_image, 1, s.B);
 }
 
-/// c[b] = a b[b] for pointwise filters a (m, k) and images b (k, pixels): nothing needs to be laid out anew.
+/// c[b] = a b[b] for pointwise filters a (m, k) and images b (k, pixels): nothing needs to be laid
+/// out anew.
 template <class T>
 void pointwise_cuda(const ConvShape& s, std::int64_t m, std::int64_t k, MatrixView<void> a, const T* in, T* out,
                     double beta) {
@@ -110,7 +116,8 @@ void for_each_pass(const ConvShape& s, const Body& body) {
   for (std::int64_t first = 0; first < s.B; first += images) body(first, std::min(images, s.B - first));
 }
 
-/// y = weight x + bias; where the convolution is a matrix product, y has been filled with bias, or bias is null.
+/// y = weight x + bias; where the convolution is a matrix product, y has been filled with bias, or
+/// bias is null.
 template <class T>
 void forward_cuda(const ConvShape& s, Device device, const T* x, const T* weight, const T* bias, T* y) {
   const PatchGrid in = s.input(), out = s.output();

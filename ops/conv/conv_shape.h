@@ -1,9 +1,10 @@
 // Sizes of a convolution, and the patches that it reads: what its CPU code and its kernels share.
 //
-// A convolution is a matrix product per group, weight (O/g, K) times columns (K, N). Each of the N columns is the patch under
-// one output pixel, laid out as K = C/g kh kw elements. "im2col" makes the columns from images; its adjoint, "col2im", adds
-// the columns of overlapping patches up into images. The output's pixels are patches too, of 1 x 1: so the same two
-// functions turn (B, O, H', W') into the matrix (O, N) of the product and back.
+// A convolution is a matrix product per group, weight (O/g, K) times columns (K, N). Each of the N
+// columns is the patch under one output pixel, laid out as K = C/g kh kw elements. "im2col" makes
+// the columns from images; its adjoint, "col2im", adds the columns of overlapping patches up into
+// images. The output's pixels are patches too, of 1 x 1: so the same two functions turn (B, O, H',
+// W') into the matrix (O, N) of the product and back.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,9 @@
 
 namespace vitrine::conv {
 
-/// How patches lie in images (B, channels, height, width): `rows` x `columns` of them in each image, from (-padding, -padding)
-/// on, `stride` apart, kernel_height x kernel_width pixels each. Beyond the edge there are zeros.
+/// How patches lie in images (B, channels, height, width): `rows` x `columns` of them in each
+/// image, from (-padding, -padding) on, `stride` apart, kernel_height x kernel_width pixels each.
+/// Beyond the edge there are zeros.
 struct PatchGrid {
   std::int64_t channels, groups, height, width;
   std::int64_t kernel_height, kernel_width, stride, padding;

@@ -1,5 +1,5 @@
-// Resizing of images (B, C, H, W), one axis after the other: each is a product with a banded matrix, whose transpose is the
-// gradient.
+// Resizing of images (B, C, H, W), one axis after the other: each is a product with a banded
+// matrix, whose transpose is the gradient.
 #include <cmath>
 #include <vector>
 
@@ -11,7 +11,8 @@ namespace {
 
 // ---- The matrix of one axis ----
 
-/// Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15; a is its free parameter.
+/// Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15; a is its
+/// free parameter.
 double cubic(double x, double a) {
   x = std::abs(x);
   if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
@@ -44,7 +45,8 @@ std::vector<double> weights_of_output(std::int64_t o, std::int64_t from, std::in
   return row;
 }
 
-/// A matrix (outputs, inputs) that is zero but for `width` neighbours in each row: row o holds weight (o, k) at first[o] + k.
+/// A matrix (outputs, inputs) that is zero but for `width` neighbours in each row: row o holds
+/// weight (o, k) at first[o] + k.
 struct Band {
   std::int64_t outputs = 0, inputs = 0, width = 0;
   Tensor first;   // (outputs) i64

@@ -1,4 +1,5 @@
-// The map driver: applies a functor to every element of up to a few tensors, on any device, dtype and strides.
+// The map driver: applies a functor to every element of up to a few tensors, on any device, dtype
+// and strides.
 //
 //   struct Multiply {
 //     template <class T>
@@ -7,12 +8,14 @@
 //   Tensor y = map_floating("mul", Multiply{}, a, b);     // broadcasts, checks dtype and device, allocates
 //   map_into<bool, float, float>(Less{}, y, a, b);        // into a row-major tensor, with explicit element types
 //
-// A functor is written once for both devices. It receives Compute<In> of each operand and returns something that
-// converts to Compute<Out>. The output is always row-major; operands are read through a `MapLoop`.
+// A functor is written once for both devices. It receives Compute<In> of each operand and returns
+// something that converts to Compute<Out>. The output is always row-major; operands are read
+// through a `MapLoop`.
 //
-// CPU: the compiler vectorises one loop over contiguous elements. An operand that is not contiguous is first gathered
-// into a tile on the stack, which stays in the first-level cache, so every layout runs through that same loop.
-// CUDA: one kernel with 16-byte loads where everything is contiguous, one that follows strides elsewhere.
+// CPU: the compiler vectorises one loop over contiguous elements. An operand that is not contiguous
+// is first gathered into a tile on the stack, which stays in the first-level cache, so every layout
+// runs through that same loop. CUDA: one kernel with 16-byte loads where everything is contiguous,
+// one that follows strides elsewhere.
 #pragma once
 
 #include <algorithm>
@@ -67,8 +70,8 @@ struct Tile {
   alignas(64) T values[map_tile];
 };
 
-/// Elements [start, start + count) of operand k in the output's order: in place where the operand is contiguous,
-/// else gathered into `tile` one run along the last dim after another.
+/// Elements [start, start + count) of operand k in the output's order: in place where the operand
+/// is contiguous, else gathered into `tile` one run along the last dim after another.
 template <int operands, class T>
 const T* read_tile(const MapLoop<operands>& map, int k, const T* x, std::int64_t start, std::int64_t count,
                    Tile<T>& tile) {
@@ -130,7 +133,8 @@ void map_on_cpu(const F& f, const MapLoop<sizeof...(In)>& map, std::index_sequen
 // ---- CUDA ----
 
 #if VT_CUDA
-/// Each thread takes `width` neighbours with one load per operand; the last count % width elements go one by one.
+/// Each thread takes `width` neighbours with one load per operand; the last count % width elements
+/// go one by one.
 template <int width, class F, class Out, class... In>
 __global__ void map_contiguous_kernel(F f, std::int64_t count, Out* y, const In*... x) {
   const std::int64_t first = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
@@ -196,15 +200,16 @@ void map_on_cuda(const F& f, const MapLoop<sizeof...(In)>& map, Out* y, const In
 
 // ---- Both ----
 
-/// The elements of x for the drivers. Booleans are read as the bytes 0 and 1: the compiler vectorises loops over bytes.
+/// The elements of x for the drivers. Booleans are read as the bytes 0 and 1: the compiler
+/// vectorises loops over bytes.
 template <class T>
 auto elements(const Tensor& x) {
   using Element = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
   return reinterpret_cast<const Element*>(x.data<T>());
 }
 
-/// y[i] = f(x[i]...) with x... broadcast to y's shape. y is row-major, of dtype Out, and shares no element with x...;
-/// the dtypes of x... are In..., and all live on y's device.
+/// y[i] = f(x[i]...) with x... broadcast to y's shape. y is row-major, of dtype Out, and shares no
+/// element with x...; the dtypes of x... are In..., and all live on y's device.
 template <class Out, class... In, class F, std::same_as<Tensor>... Tensors>
 void map_into(const F& f, Tensor& y, const Tensors&... x) {
   static_assert(sizeof...(In) == sizeof...(Tensors), "one element type per operand");
@@ -255,7 +260,8 @@ Shape broadcast_operands([[maybe_unused]] const char* op, const Tensor& first, c
   return shape;
 }
 
-/// f over operands of one floating dtype, broadcast together: all of the forward pass of most elementwise ops.
+/// f over operands of one floating dtype, broadcast together: all of the forward pass of most
+/// elementwise ops.
 template <class F, std::same_as<Tensor>... Rest>
 Tensor map_floating(const char* op, const F& f, const Tensor& x, const Rest&... rest) {
   check_operands(op, x, rest...);

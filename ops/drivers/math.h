@@ -1,13 +1,14 @@
-// Elementary functions for functors: branch-free on float, so that loops over them vectorise; the C library on double.
+// Elementary functions for functors: branch-free on float, so that loops over them vectorise; the C
+// library on double.
 //
-// Each float function reduces its argument to a small interval and evaluates a polynomial there: the one with the
-// smallest largest relative error (found with the Remez exchange algorithm). A choice between two formulas is a
-// select, never a jump, so a loop over such a function runs at the speed of the arithmetic. The same code compiles for
-// the GPU.
+// Each float function reduces its argument to a small interval and evaluates a polynomial there:
+// the one with the smallest largest relative error (found with the Remez exchange algorithm). A
+// choice between two formulas is a select, never a jump, so a loop over such a function runs at the
+// speed of the arithmetic. The same code compiles for the GPU.
 //
-// Errors, in units in the last place of the result (ulp), for all finite arguments: 2 for exp, expm1, log, log1p, tanh,
-// erf, sigmoid, softplus and rsqrt; 4 for silu, gelu, gelu_slope and gelu_tanh. NaN gives NaN.
-// tests/ops/test_math.cpp measures it.
+// Errors, in units in the last place of the result (ulp), for all finite arguments: 2 for exp,
+// expm1, log, log1p, tanh, erf, sigmoid, softplus and rsqrt; 4 for silu, gelu, gelu_slope and
+// gelu_tanh. NaN gives NaN. tests/ops/test_math.cpp measures it.
 #pragma once
 
 #include <bit>
@@ -21,7 +22,8 @@ namespace vitrine::math {
 
 // ---- Building blocks ----
 
-/// a b + c with one rounding. Where the processor has no such instruction, float products are exact in double.
+/// a b + c with one rounding. Where the processor has no such instruction, float products are exact
+/// in double.
 VT_HD inline float fused(float a, float b, float c) {
 #if defined(__FMA__) || defined(__CUDA_ARCH__) || defined(__ARM_FEATURE_FMA)
   return std::fma(a, b, c);
@@ -40,7 +42,8 @@ VT_HD float polynomial(float x, float first, Rest... rest) {
   }
 }
 
-/// 2^n for -126 <= n <= 127, from the bits of a float: sign, 8 bits of exponent + 127, 23 bits of mantissa.
+/// 2^n for -126 <= n <= 127, from the bits of a float: sign, 8 bits of exponent + 127, 23 bits of
+/// mantissa.
 VT_HD inline float power_of_two(std::int32_t n) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
 }
@@ -71,7 +74,8 @@ VT_HD inline float expm1_near_zero(float high, float low) {
                       low);
 }
 
-/// A number as a product of two floats, neither of which is subnormal or infinite although the product may be.
+/// A number as a product of two floats, neither of which is subnormal or infinite although the
+/// product may be.
 struct Product {
   float mantissa, scale;
 };
@@ -134,7 +138,8 @@ VT_HD inline float log(float x) {
 }
 VT_HD inline double log(double x) { return std::log(x); }
 
-/// ln(1 + x) = ln u + (x - (u - 1)) / u with u = 1 + x rounded: the second term puts back what the rounding lost.
+/// ln(1 + x) = ln u + (x - (u - 1)) / u with u = 1 + x rounded: the second term puts back what the
+/// rounding lost.
 VT_HD inline float log1p(float x) {
   const float u = 1 + x;
   const float lost = (x - (u - 1)) / u;
@@ -163,7 +168,8 @@ VT_HD inline float tanh(float x) {
 }
 VT_HD inline double tanh(double x) { return std::tanh(x); }
 
-/// 1 / (1 + e) for 0 <= e <= 1, correctly rounded but for rare cases: one Newton step on the rounded quotient.
+/// 1 / (1 + e) for 0 <= e <= 1, correctly rounded but for rare cases: one Newton step on the
+/// rounded quotient.
 VT_HD inline float inverse_of_one_plus(float e) {
   const float y = 1 / (1 + e);
   return fused(y, fused(-y, e, 1 - y), y);
@@ -212,14 +218,15 @@ VT_HD inline double erf(double x) { return std::erf(x); }
 // With z = |x|, P the standard normal distribution function and p its density:
 //   gelu(x)       = x P(x)           = max(x, 0) - z P(-z)
 //   gelu_slope(x) = P(x) + x p(x)    = s for x < 0, 1 - s for x >= 0,  with s = P(-z) - z p(z)
-// Both P(-z) and s are e^(-z^2/2) times a smooth function, so the tail keeps its relative accuracy where 1 + erf would
-// have none left. s has a zero at z0 = 0.7518 (the minimum of gelu), which is divided out for accuracy near it.
-// The smooth functions are polynomials in v - 1 with v = 2 z / (z + 4), which maps [0, 15] to [0, 1.58]. Beyond 14.9
-// the tail is 0.
+// Both P(-z) and s are e^(-z^2/2) times a smooth function, so the tail keeps its relative accuracy
+// where 1 + erf would have none left. s has a zero at z0 = 0.7518 (the minimum of gelu), which is
+// divided out for accuracy near it. The smooth functions are polynomials in v - 1 with v = 2 z / (z
+// + 4), which maps [0, 15] to [0, 1.58]. Beyond 14.9 the tail is 0.
 
 inline constexpr float normal_tail_end = 14.9f;
 
-/// e^(-z^2/2) for z <= 14.9. z^2 is kept in two floats: its rounding error alone would be up to 56 ulp of the result.
+/// e^(-z^2/2) for z <= 14.9. z^2 is kept in two floats: its rounding error alone would be up to 56
+/// ulp of the result.
 VT_HD inline Product gaussian(float z) {
   const float square = z * z, square_error = fused(z, z, -square);
   return exp_product(-0.5f * square, -0.5f * square_error);

@@ -1,4 +1,5 @@
-// The reduction driver: one functor per reduction, one CPU loop and a few CUDA kernels for all of them, over any dims.
+// The reduction driver: one functor per reduction, one CPU loop and a few CUDA kernels for all of
+// them, over any dims.
 //
 // A reducer turns elements into a State and merges states:
 //
@@ -10,12 +11,14 @@
 //     VT_HD float finish(State total, std::int64_t output) const { return total; }
 //   };
 //
-// `output` is the row-major index of the result that the element belongs to (a reducer that needs the mean of its row
-// reads it there), `index` the element's row-major position among the reduced dims.
+// `output` is the row-major index of the result that the element belongs to (a reducer that needs
+// the mean of its row reads it there), `index` the element's row-major position among the reduced
+// dims.
 //
-// Floating-point sums depend on the order of addition, and the compiler may not change it. So the order is chosen here:
-// the lanes of ops/drivers/lanes.h within a row, chunks whose length depends on the shape alone, and a pairwise tree over lanes
-// and chunks. That is fast, more accurate than one long sum, and gives the same bits for any number of threads.
+// Floating-point sums depend on the order of addition, and the compiler may not change it. So the
+// order is chosen here: the lanes of ops/drivers/lanes.h within a row, chunks whose length depends
+// on the shape alone, and a pairwise tree over lanes and chunks. That is fast, more accurate than
+// one long sum, and gives the same bits for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -30,12 +33,14 @@
 
 namespace vitrine {
 
-/// How a tensor is read by a reduction: which offsets make one result, and in which pieces the work is done.
+/// How a tensor is read by a reduction: which offsets make one result, and in which pieces the work
+/// is done.
 struct ReduceLayout {
   StridedLoop<1> kept;     // results, row-major
   StridedLoop<1> reduced;  // elements of one result, row-major
   std::int64_t outputs = 1, count = 1;
-  /// Neighbouring results are neighbours in memory: work on `tile` of them at once, like the column sums of a matrix.
+  /// Neighbouring results are neighbours in memory: work on `tile` of them at once, like the column
+  /// sums of a matrix.
   bool columns = false;
   std::int64_t tile = 1;   // results per task
   std::int64_t chunk = 1;  // elements of a result per task
@@ -45,8 +50,8 @@ struct ReduceLayout {
 /// `dims` are normalised (0 <= dim < x.dim()) and distinct.
 ReduceLayout reduce_layout(const Tensor& x, const Dims& dims);
 
-/// The dims that `dims` names, normalised and sorted, all of them where it is empty; an error of `op` when one is out of
-/// range or named twice.
+/// The dims that `dims` names, normalised and sorted, all of them where it is empty; an error of
+/// `op` when one is out of range or named twice.
 Dims reduced_dims(const Tensor& x, const Dims& dims, const char* op);
 
 /// x's shape without `dims` (normalised), or with size 1 there.
@@ -91,7 +96,8 @@ typename Reducer::State reduce_row(const T* x, const ReduceLayout& layout, std::
   return state;
 }
 
-/// Elements [begin, end) of `tile` neighbouring results at once, four elements of each per pass over `states`.
+/// Elements [begin, end) of `tile` neighbouring results at once, four elements of each per pass
+/// over `states`.
 template <class T, class Reducer>
 void reduce_columns(const T* x, const ReduceLayout& layout, std::int64_t begin, std::int64_t end, std::int64_t tile,
                     const Reducer& reducer, std::int64_t output, typename Reducer::State* states) {
@@ -166,7 +172,8 @@ void reduce_cpu(const T* x, U* y, const ReduceLayout& layout, const Reducer& red
 #if VT_CUDA
 inline constexpr int block_threads = 256;
 
-/// The states of the blockDim.x threads of one row of the block, joined into that of its first thread.
+/// The states of the blockDim.x threads of one row of the block, joined into that of its first
+/// thread.
 template <class Reducer, class State = typename Reducer::State>
 __device__ State join_threads(State state, State* row, const Reducer& reducer) {
   row[threadIdx.x] = state;
@@ -193,7 +200,8 @@ __device__ State join_column(State state, State (*shared)[warp_threads], const R
   return *mine;
 }
 
-/// Where the kernels put what becomes of a chunk: among the states (chunks, outputs), or finished where there is one chunk only.
+/// Where the kernels put what becomes of a chunk: among the states (chunks, outputs), or finished
+/// where there is one chunk only.
 template <class U, class Reducer>
 struct Destination {
   typename Reducer::State* states;  // nullptr: one chunk
@@ -238,7 +246,8 @@ __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer redu
   }
 }
 
-/// A block per chunk of 32 packs of `width` neighbouring results; 16 threads share the elements of a pack, one load for each.
+/// A block per chunk of 32 packs of `width` neighbouring results; 16 threads share the elements of
+/// a pack, one load for each.
 template <int width, class T, class U, class Reducer>
 __global__ void reduce_columns_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
                                       Destination<U, Reducer> to) {
@@ -285,7 +294,8 @@ __global__ void finish_kernel(const typename Reducer::State* states, std::int64_
   }
 }
 
-/// Whether every stride but that of the innermost dim is a multiple of `width`, and the innermost dim has whole packs.
+/// Whether every stride but that of the innermost dim is a multiple of `width`, and the innermost
+/// dim has whole packs.
 inline bool holds_packs(const StridedLoop<1>& loop, bool innermost_is_dense, int width) {
   for (int d = 0; d < loop.dims - (innermost_is_dense ? 1 : 0); ++d) {
     if (loop.stride[0][d] % width != 0) return false;
@@ -293,7 +303,8 @@ inline bool holds_packs(const StridedLoop<1>& loop, bool innermost_is_dense, int
   return !innermost_is_dense || loop.row_length() % width == 0;
 }
 
-/// Whether the kernels above can take packs of `width` neighbours of the reduced elements, or of the results in columns.
+/// Whether the kernels above can take packs of `width` neighbours of the reduced elements, or of
+/// the results in columns.
 template <class T>
 bool takes_packs(const T* x, const ReduceLayout& layout, int width) {
   if (!are_aligned(16, x)) return false;
@@ -321,7 +332,8 @@ void launch_chunks(const T* x, const ReduceLayout& layout, const Reducer& reduce
 template <class T, class U, class Reducer>
 void reduce_cuda(const T* x, U* y, ReduceLayout layout, const Reducer& reducer, Device device) {
   using State = typename Reducer::State;
-  // Up to 64 elements for each of the threads that share a column, and then no second kernel; else 16 for each.
+  // Up to 64 elements for each of the threads that share a column, and then no second kernel; else
+  // 16 for each.
   if (layout.columns) layout.chunk = layout.count <= 1024 ? std::max<std::int64_t>(1, layout.count) : 256;
   const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks());
   const std::int64_t bytes = chunks > 1 ? chunks * layout.outputs * static_cast<std::int64_t>(sizeof(State)) : 0;
@@ -340,8 +352,9 @@ void reduce_cuda(const T* x, U* y, ReduceLayout layout, const Reducer& reducer, 
 
 }  // namespace reduction
 
-/// y[o] = finish(combination of map(x[...])) for every result o. `dims` as `reduced_dims` gives them; y is row-major, on
-/// x's device, and has one element per result. T and U are the element types of x and y.
+/// y[o] = finish(combination of map(x[...])) for every result o. `dims` as `reduced_dims` gives
+/// them; y is row-major, on x's device, and has one element per result. T and U are the element
+/// types of x and y.
 template <class T, class U, class Reducer>
 void reduce(const Tensor& x, const Dims& dims, Tensor& y, const Reducer& reducer) {
   if (y.numel() == 0) return;

@@ -1,9 +1,10 @@
-// The instructions of tensor cores, and those that feed them, as functions: mma, ldmatrix, cp.async, bf16 packing, 2^x.
+// The instructions of tensor cores, and those that feed them, as functions: mma, ldmatrix,
+// cp.async, bf16 packing, 2^x.
 //
-// A matrix of a product is spread over the 32 lanes of a warp, a few entries in each: a fragment. All lanes of the warp
-// call mma and ldmatrix together. Lane l has group g = l / 4 and position t = l % 4 in it; x[i] are the registers of one lane,
-// and a register holds two bf16, the first in its lower half (PTX ISA, "Matrix fragments for mma.m16n8k16 with floating
-// point type").
+// A matrix of a product is spread over the 32 lanes of a warp, a few entries in each: a fragment.
+// All lanes of the warp call mma and ldmatrix together. Lane l has group g = l / 4 and position t =
+// l % 4 in it; x[i] are the registers of one lane, and a register holds two bf16, the first in its
+// lower half (PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type").
 //
 //   A, 16 x 16                                  B, 16 x 8                   C, 16 x 8
 //            columns                                     column                      columns
@@ -11,8 +12,8 @@
 //   row g   |   x[0]   |     x[2]    |       rows 2t, 2t+1 |    x[0]       row g   |  x[0] | x[1]
 //   row g+8 |   x[1]   |     x[3]    |   rows 8+2t, 8+2t+1 |    x[1]       row g+8 |  x[2] | x[3]
 //
-// So a C that is rounded to bf16 is half of an A: two of them side by side, 16 x 16, are the left operand of the next
-// product.
+// So a C that is rounded to bf16 is half of an A: two of them side by side, 16 x 16, are the left
+// operand of the next product.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +48,9 @@ __device__ inline void mma_m16n8k16(FragmentC& d, const FragmentA& a, const Frag
       : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[0]), "r"(b.x[1]));
 }
 
-/// Four 8 x 8 matrices of bf16 from shared memory. Lane l brings the address of row l % 8 of matrix l / 8, 16 bytes
-/// that are aligned to 16; it gets, of matrix i in x[i], the entries (g, 2t) and (g, 2t+1).
+/// Four 8 x 8 matrices of bf16 from shared memory. Lane l brings the address of row l % 8 of matrix
+/// l / 8, 16 bytes that are aligned to 16; it gets, of matrix i in x[i], the entries (g, 2t) and
+/// (g, 2t+1).
 __device__ inline void ldmatrix_x4(std::uint32_t (&x)[4], const bfloat16* row) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -64,8 +66,9 @@ __device__ inline void ldmatrix_x4_trans(std::uint32_t (&x)[4], const bfloat16* 
                : "r"(address));
 }
 
-/// Starts a copy of 16 bytes, both ends aligned to 16, from global to shared memory, around the registers; zeros arrive
-/// where `exists` is false, and `source` is not read. The target may be read only after cp_async_wait and a barrier.
+/// Starts a copy of 16 bytes, both ends aligned to 16, from global to shared memory, around the
+/// registers; zeros arrive where `exists` is false, and `source` is not read. The target may be
+/// read only after cp_async_wait and a barrier.
 __device__ inline void cp_async_16(bfloat16* target, const bfloat16* source, bool exists) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(target));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -74,7 +77,8 @@ __device__ inline void cp_async_16(bfloat16* target, const bfloat16* source, boo
                : "memory");
 }
 
-/// Waits for all copies that this thread has started. Every thread must have done so before it ends.
+/// Waits for all copies that this thread has started. Every thread must have done so before it
+/// ends.
 __device__ inline void cp_async_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 /// Two floats as bf16, rounded to nearest even, the first in the lower half.

@@ -1,5 +1,6 @@
-// Calls into libraries, one thread at a time: we own the threads. oneDNN for f32, where it is some 15% faster than OpenBLAS
-// on the shapes of a ViT, and for bf16; OpenBLAS for f64, which oneDNN lacks.
+// Calls into libraries, one thread at a time: we own the threads. oneDNN for f32, where it is some
+// 15% faster than OpenBLAS on the shapes of a ViT, and for bf16; OpenBLAS for f64, which oneDNN
+// lacks.
 #include "ops/product/gemm.h"
 
 #include <cblas.h>
@@ -17,7 +18,8 @@
 
 #include "tensor/error.h"
 
-// OpenBLAS has its own threads, which would compete with ours; other CBLAS libraries lack the function.
+// OpenBLAS has its own threads, which would compete with ours; other CBLAS libraries lack the
+// function.
 extern "C" void openblas_set_num_threads(int count) __attribute__((weak));
 
 namespace vitrine {
@@ -42,9 +44,10 @@ class OneOpenMpThread {
   int before_;
 };
 
-/// Holds signals back for as long as it lives. oneDNN's sgemm points the stack pointer into memory from malloc while it computes
-/// (jit_avx512_common_gemm_f32.cpp, jit_avx_gemm_f32.cpp: "mov rsp, ws"): the frame of a signal handler would land below
-/// that buffer, over whatever else lies in the heap. Signals of a fault in the code itself stay open, for debuggers.
+/// Holds signals back for as long as it lives. oneDNN's sgemm points the stack pointer into memory
+/// from malloc while it computes (jit_avx512_common_gemm_f32.cpp, jit_avx_gemm_f32.cpp: "mov rsp,
+/// ws"): the frame of a signal handler would land below that buffer, over whatever else lies in the
+/// heap. Signals of a fault in the code itself stay open, for debuggers.
 class NoSignals {
  public:
   NoSignals() {
@@ -180,9 +183,10 @@ bool has_bf16_products() {
 }
 
 std::int64_t gemm_rows_per_task(std::int64_t m, std::int64_t n, std::int64_t k, DType dtype) {
-  // A large product is cut into tasks of about 2^26 multiply-adds (2^28 in bf16, which is that much faster), long enough to hide
-  // the packing of b; a small one into eight of at least 2^21, long enough to hide the start of a task: eight are equally much
-  // work for two, four and eight threads.
+  // A large product is cut into tasks of about 2^26 multiply-adds (2^28 in bf16, which is that much
+  // faster), long enough to hide the packing of b; a small one into eight of at least 2^21, long
+  // enough to hide the start of a task: eight are equally much work for two, four and eight
+  // threads.
   constexpr std::int64_t short_task = 1 << 21, few = 8;
   const std::int64_t long_task = dtype == DType::bf16 ? 1 << 28 : 1 << 26;
   const std::int64_t total = m * n * k, tasks = std::max(total / long_task, std::min(few, total / short_task));

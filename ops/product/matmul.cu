@@ -14,7 +14,8 @@
 namespace vitrine {
 namespace {
 
-/// True if a library can read the last two dims in place: rows or columns are dense, and the other stride spans them.
+/// True if a library can read the last two dims in place: rows or columns are dense, and the other
+/// stride spans them.
 bool is_row_major(const Tensor& x) {
   return (x.size(-1) <= 1 || x.strides().back() == 1) &&
          (x.size(-2) <= 1 || x.strides()[x.dim() - 2] >= std::max<std::int64_t>(1, x.size(-1)));
@@ -37,7 +38,8 @@ MatrixView<T> view_of(const Tensor& x, std::int64_t batch_offset) {
   return {x.data<T>() + batch_offset, rows <= 1 ? std::max<std::int64_t>(1, dense) : stride, transposed};
 }
 
-/// Offset of batch `index` (row-major over `batch`) in a tensor whose batch strides are broadcast to it.
+/// Offset of batch `index` (row-major over `batch`) in a tensor whose batch strides are broadcast
+/// to it.
 std::int64_t batch_offset(std::int64_t index, const Shape& batch, const Strides& strides) {
   std::int64_t offset = 0;
   for (int d = batch.size() - 1; d >= 0; --d) {
@@ -69,8 +71,8 @@ void matmul_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch)
   });
 }
 
-/// Long sums for a small result, as in dweight = dy^T x: blocks of rows would each read all of b, so the sum is split
-/// instead, into parts of fixed length that are added in order.
+/// Long sums for a small result, as in dweight = dy^T x: blocks of rows would each read all of b,
+/// so the sum is split instead, into parts of fixed length that are added in order.
 constexpr std::int64_t sum_part = 1024;
 
 bool splits_the_sum(std::int64_t m, std::int64_t n, std::int64_t k) { return k >= 4 * sum_part && m * n <= k * 128; }
@@ -104,8 +106,9 @@ void matmul_any_cpu(const Tensor& a, const Tensor& b, Tensor& y, const Shape& ba
 }
 
 #if VT_CUDA
-/// Batches whose matrices lie at even distances in a, b and y are one product to cublasLt. Where broadcasting makes several
-/// such groups of them, as in (B, 1, M, K) (H, K, N), the largest is one product and the others are a loop.
+/// Batches whose matrices lie at even distances in a, b and y are one product to cublasLt. Where
+/// broadcasting makes several such groups of them, as in (B, 1, M, K) (H, K, N), the largest is one
+/// product and the others are a loop.
 template <class T>
 void matmul_cuda(const Tensor& a, const Tensor& b, Tensor& y, const Shape& batch) {
   const std::int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);

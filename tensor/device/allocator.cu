@@ -23,7 +23,8 @@ namespace {
 constexpr std::size_t smallest_block = 256;
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
-/// The next size of the form 2^k (1, 1.25, 1.5, 1.75): at most a quarter is wasted, and few classes exist.
+/// The next size of the form 2^k (1, 1.25, 1.5, 1.75): at most a quarter is wasted, and few classes
+/// exist.
 std::size_t size_class(std::size_t bytes) {
   if (bytes <= smallest_block) return smallest_block;
   const std::size_t step = std::bit_floor(bytes - 1) / 4;
@@ -37,7 +38,8 @@ void* system_allocate(std::size_t bytes, Device device) {
     cudaError_t status = cudaSetDevice(device.index);
     if (status == cudaSuccess) status = cudaMalloc(&block, bytes);
     if (status == cudaSuccess) return block;
-    // Out of memory is not sticky and is cleared; anything else may be the error of an earlier kernel.
+    // Out of memory is not sticky and is cleared; anything else may be the error of an earlier
+    // kernel.
     if (status != cudaErrorMemoryAllocation) throw_cuda_error("cudaMalloc", status);
     (void)cudaGetLastError();
     return nullptr;
@@ -152,7 +154,8 @@ class Cache {
     return block;
   }
 
-  /// Keeps all while a graph is recorded: cudaFree waits for the GPU, and the graph may use what was freed meanwhile.
+  /// Keeps all while a graph is recorded: cudaFree waits for the GPU, and the graph may use what
+  /// was freed meanwhile.
   void release_all() {
     if (open_pool_) return;
     for (auto& [size, blocks] : free_[nullptr]) {
@@ -192,7 +195,8 @@ class Cache {
   std::size_t limit_ = 0;
 };
 
-/// One cache per device. Never destroyed: tensors in static storage may be freed after everything else.
+/// One cache per device. Never destroyed: tensors in static storage may be freed after everything
+/// else.
 Cache& cache_of(Device device) {
   static std::mutex mutex;
   static auto& caches = *new std::map<std::pair<bool, int>, Cache*>();

@@ -1,5 +1,5 @@
-// The caching allocator: freed blocks are kept in size classes and handed out again, because touching a fresh page costs
-// more than most kernels spend on it.
+// The caching allocator: freed blocks are kept in size classes and handed out again, because
+// touching a fresh page costs more than most kernels spend on it.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,9 @@ struct MemoryStatistics {
   std::uint64_t system_requests = 0;  // of those, the ones that the cache could not serve
 };
 
-/// At least `bytes` bytes, aligned to 64 on the CPU and 256 on CUDA, uninitialised. 0 bytes give nullptr.
-/// Throws OutOfMemory (need, in use, cached, peak) after the cache has been emptied in vain (it is kept while a graph is recorded).
+/// At least `bytes` bytes, aligned to 64 on the CPU and 256 on CUDA, uninitialised. 0 bytes give
+/// nullptr. Throws OutOfMemory (need, in use, cached, peak) after the cache has been emptied in
+/// vain (it is kept while a graph is recorded).
 void* allocate(std::size_t bytes, Device device);
 
 /// Gives a block back to the cache. `bytes` is what was asked for.
@@ -31,11 +32,13 @@ void reset_peak_memory(Device device = cpu);
 /// Returns every cached block to the system.
 void release_cached_memory(Device device = cpu);
 
-/// Refuses to go beyond this many bytes in use on `device` (0 = no limit). Tests use it to meet OutOfMemory.
+/// Refuses to go beyond this many bytes in use on `device` (0 = no limit). Tests use it to meet
+/// OutOfMemory.
 void set_memory_limit(std::size_t bytes, Device device = cpu);
 
-/// Memory of its own for work that is repeated at the same addresses, as a captured CUDA graph is. While the pool is open, all
-/// blocks on its device come from it, and they only ever go back to it. One may be open per device.
+/// Memory of its own for work that is repeated at the same addresses, as a captured CUDA graph is.
+/// While the pool is open, all blocks on its device come from it, and they only ever go back to it.
+/// One may be open per device.
 class MemoryPool {
  public:
   explicit MemoryPool(Device device);

@@ -1,4 +1,5 @@
-// The one door to the GPU: kernels are launched through launch(), so that another build can run the same kernels elsewhere.
+// The one door to the GPU: kernels are launched through launch(), so that another build can run the
+// same kernels elsewhere.
 #pragma once
 
 #include "tensor/device/host_device.h"
@@ -10,7 +11,8 @@
 
 namespace vitrine {
 
-/// Throws OutOfMemory where `status` says so, else Error, with CUDA's own words for what became of `call`.
+/// Throws OutOfMemory where `status` says so, else Error, with CUDA's own words for what became of
+/// `call`.
 [[noreturn]] void throw_cuda_error(const char* call, cudaError_t status);
 
 #define CUDA_CHECK(call)                          \
@@ -20,8 +22,9 @@ namespace vitrine {
       ::vitrine::throw_cuda_error(#call, status); \
   } while (false)
 
-/// The stream that the library works on: one for each device. What is queued on it runs in order, so a block of memory can go
-/// back to the cache while a kernel that reads it is still waiting: whoever gets it next is queued behind.
+/// The stream that the library works on: one for each device. What is queued on it runs in order,
+/// so a block of memory can go back to the cache while a kernel that reads it is still waiting:
+/// whoever gets it next is queued behind.
 cudaStream_t current_stream();
 
 /// Starts kernel(args...) on `grid` x `block` threads with `shared_bytes` of dynamic shared memory.
@@ -51,7 +54,8 @@ __device__ T* dynamic_shared() {
 #endif
 }
 
-/// Blocks for a grid-stride loop over `items`, `per_block` each: enough to fill any GPU, never more than needed.
+/// Blocks for a grid-stride loop over `items`, `per_block` each: enough to fill any GPU, never more
+/// than needed.
 inline dim3 grid_for(std::int64_t items, std::int64_t per_block) {
   const std::int64_t blocks = (items + per_block - 1) / per_block;
   return dim3(static_cast<unsigned>(blocks < 1 ? 1 : (blocks > 8192 ? 8192 : blocks)));

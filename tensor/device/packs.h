@@ -1,4 +1,5 @@
-// Packs: neighbours that a GPU thread loads or stores with one access of 16 bytes, the widest there is.
+// Packs: neighbours that a GPU thread loads or stores with one access of 16 bytes, the widest there
+// is.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ bool are_aligned(std::size_t bytes, const Pointers*... pointers) {
 }
 
 #if VT_CUDA
-/// The largest type that one instruction moves and that divides `bytes`. A struct would not do: the compiler takes it apart, and
-/// then reads or writes element by element.
+/// The largest type that one instruction moves and that divides `bytes`. A struct would not do: the
+/// compiler takes it apart, and then reads or writes element by element.
 template <std::size_t bytes>
 using Word = std::conditional_t<
     bytes % 16 == 0, uint4,
@@ -46,8 +47,8 @@ __device__ P read_pack(const P* from) {
   return pack;
 }
 
-/// *to = pack, in memory of the device, likewise. Told in so many words, since the compiler cuts up an ordinary assignment where
-/// the elements become known one after the other.
+/// *to = pack, in memory of the device, likewise. Told in so many words, since the compiler cuts up
+/// an ordinary assignment where the elements become known one after the other.
 template <class P>
 __device__ void write_pack(P* to, const P& pack) {
   constexpr int count = sizeof(P) / sizeof(Word<sizeof(P)>);

@@ -1,5 +1,6 @@
-// Tells AddressSanitizer which bytes of a block nobody may touch: without it, a block that waits in the cache, or the rest of
-// a block that is larger than what was asked for, would look like good memory.
+// Tells AddressSanitizer which bytes of a block nobody may touch: without it, a block that waits in
+// the cache, or the rest of a block that is larger than what was asked for, would look like good
+// memory.
 #pragma once
 
 #include <cstddef>

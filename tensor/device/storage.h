@@ -1,4 +1,5 @@
-// A block of memory that tensors share, with the version counter that tells whether it was written in between.
+// A block of memory that tensors share, with the version counter that tells whether it was written
+// in between.
 #pragma once
 
 #include <atomic>

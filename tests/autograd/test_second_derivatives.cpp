@@ -55,7 +55,8 @@ TEST(SecondDerivatives, OfElementwiseOps) {
 }
 
 TEST(SecondDerivatives, PassThroughTheAdjointsOfMovingOps) {
-  // f(x) = move(x)^3: the second derivative of the sum is 6 x n, n being how often the op takes the element.
+  // f(x) = move(x)^3: the second derivative of the sum is 6 x n, n being how often the op takes the
+  // element.
   const auto cube = [](const Tensor& x) { return mul(x, mul(x, x)); };
   const Tensor index = from_values<std::int64_t>({3, 1, 3}, {3});
   struct Case {

@@ -105,8 +105,8 @@ TEST(Accumulation, OfDiamonds) {
 }
 
 TEST(Accumulation, OwnsItsBuffer) {
-  // add hands one and the same dy to both inputs. Whatever is added to a's gradient before or after that must not reach
-  // b's gradient, nor the dy that came from outside.
+  // add hands one and the same dy to both inputs. Whatever is added to a's gradient before or after
+  // that must not reach b's gradient, nor the dy that came from outside.
   for (const bool product_first : {false, true}) {
     Tape tape;
     const Tensor a = tape.watch(vector_of({1, 2})), b = tape.watch(vector_of({3, 4}));
@@ -263,7 +263,8 @@ TEST(Depth, AMillionNodesAreBuiltRunAndDestroyedOn256KiBOfStack) {
       const Tensor leaf = tape.watch(ones({1}, DType::f64));
       Tensor x = leaf;
       const Tensor one = ones({1}, DType::f64);
-      // Every tenth node keeps its input for backward, so that the chain is one of tensors as well as of nodes.
+      // Every tenth node keeps its input for backward, so that the chain is one of tensors as well
+      // as of nodes.
       for (int i = 1; i < 1'000'000; ++i) x = i % 10 ? add(x, 1e-6) : mul(x, one);
       result.nodes = tape.size();
       result.gradient = tape.backward(x)[leaf].item();

@@ -1,4 +1,5 @@
-// A user's first program: fits a line by gradient descent with an installed Vitrine, and says whether it succeeded.
+// A user's first program: fits a line by gradient descent with an installed Vitrine, and says
+// whether it succeeded.
 #include <cmath>
 #include <cstdio>
 

@@ -1,4 +1,5 @@
-// What the tests of data/ share: a folder that goes away, small image files, and the message of an expected error.
+// What the tests of data/ share: a folder that goes away, small image files, and the message of an
+// expected error.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -28,7 +29,8 @@ class TemporaryFolder {
 /// Writes the bytes, making the folders above.
 void write_file(const std::filesystem::path& path, const std::vector<std::uint8_t>& bytes);
 
-/// The pattern that the JPEG files below hold: 16 x 24, red = 10 x, green = 15 y, blue = 255 - 5 (x + y).
+/// The pattern that the JPEG files below hold: 16 x 24, red = 10 x, green = 15 y, blue = 255 - 5 (x
+/// + y).
 Image gradient_image();
 
 extern const std::vector<std::uint8_t> rgb_jpeg, grey_jpeg, cmyk_jpeg;  // gradient_image(), written by Pillow
@@ -39,7 +41,8 @@ Image noise_image(int height, int width, std::uint64_t seed = 0);
 /// `count` noise images of side `side`; label = index % 3. Sample `bad_index` cannot be read.
 DatasetPtr noise_dataset(std::int64_t count, int side, std::int64_t bad_index = -1);
 
-/// The message of the Error that `body` throws; a failure of the test where it throws none or lets it run over a line.
+/// The message of the Error that `body` throws; a failure of the test where it throws none or lets
+/// it run over a line.
 template <class Body>
 std::string error_of(Body&& body) {
   try {

@@ -1,5 +1,5 @@
-// Tests of the augmentation operations: all of them against Pillow, and what Pillow does not define against the
-// formula.
+// Tests of the augmentation operations: all of them against Pillow, and what Pillow does not define
+// against the formula.
 #include <gtest/gtest.h>
 
 #include <cmath>

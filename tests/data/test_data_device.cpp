@@ -33,7 +33,8 @@ std::vector<float> floats(const Tensor& x) {
   return x.defined() ? to_device(cast_data(x, DType::f32), cpu).to_vector<float>() : std::vector<float>{};
 }
 
-/// Largest difference, relative to the expected value where that is above 1; infinite where a number is missing or NaN.
+/// Largest difference, relative to the expected value where that is above 1; infinite where a
+/// number is missing or NaN.
 double distance(const std::vector<float>& actual, const std::vector<float>& expected) {
   if (actual.size() != expected.size()) return INFINITY;
   double largest = 0;
@@ -129,7 +130,8 @@ TEST_P(DeviceData, HasTheBatchesOfTheLoader) {
       const LoaderOptions options{.batch_size = 4, .seed = 7, .workers = 0, .mixing = all_mixings[m], .classes = 5};
       Loader expected(dataset, all_transforms[t], options);
       DeviceLoader actual = loader(dataset, all_transforms[t], options);
-      // The logarithm and the cosine behind the noise of a real GPU may differ from the CPU's in the last bits.
+      // The logarithm and the cosine behind the noise of a real GPU may differ from the CPU's in
+      // the last bits.
       const double bound = all_transforms[t].erasing.probability > 0 ? 1e-6 : 0;
       for (const std::int64_t epoch : {0, 1}) {
         expect_same_epoch(actual, expected, epoch, 0, bound, fmt::format("transform {}, mixing {}", t, m));

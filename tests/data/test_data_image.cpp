@@ -1,4 +1,5 @@
-// Tests of image decoding: right pixels from good files, one-line errors from damaged, lying and hostile ones.
+// Tests of image decoding: right pixels from good files, one-line errors from damaged, lying and
+// hostile ones.
 #include <gtest/gtest.h>
 
 #include <algorithm>

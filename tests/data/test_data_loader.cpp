@@ -1,4 +1,5 @@
-// Tests of the loader: the same bits for any number of workers, any starting point, and errors that arrive.
+// Tests of the loader: the same bits for any number of workers, any starting point, and errors that
+// arrive.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// Tests of mixup, CutMix and label smoothing: which sample meets which, by how much, and that targets say the same.
+// Tests of mixup, CutMix and label smoothing: which sample meets which, by how much, and that
+// targets say the same.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -30,7 +31,8 @@ Batch numbered_batch(std::int64_t count, std::int64_t number = 0, std::int64_t e
   return batch;
 }
 
-/// The share of its own that sample i kept, from the mean of its values; the partner is sample B - 1 - i.
+/// The share of its own that sample i kept, from the mean of its values; the partner is sample B -
+/// 1 - i.
 double share_by_image(const Batch& batch, std::int64_t i) {
   const std::vector<float> values = batch.images.to_vector<float>();
   const std::int64_t size = 3 * height * width;

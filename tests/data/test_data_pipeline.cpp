@@ -1,5 +1,5 @@
-// Tests of what surrounds the policies: their place in the training transform, repeated augmentation, and the
-// recipe's words.
+// Tests of what surrounds the policies: their place in the training transform, repeated
+// augmentation, and the recipe's words.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -260,7 +260,8 @@ TEST(ContactSheet, ShowsWhatTheTransformMakes) {
                                               {"second.png", noise_image(32, 32, 2)}};
   const Image alone = augmentation_sheet(recipe, config, {pictures[0]}, 2);
   const int top = 8 + glyph_height;  // below one line that says that CutMix is not shown
-  // Below the tile stands what was drawn; in it, the floats of the loader's sample 0 in epoch 1 as bytes.
+  // Below the tile stands what was drawn; in it, the floats of the loader's sample 0 in epoch 1 as
+  // bytes.
   TransformRecord record;
   std::vector<float> values(3 * 32 * 32);
   RandomSequence random(recipe.seed, Purpose::augmentation, std::uint64_t{1} << 32);
@@ -282,7 +283,8 @@ TEST(ContactSheet, ShowsWhatTheTransformMakes) {
   EXPECT_NE(second_version(alone, top), second_version(both, 8)) << "two pictures are mixed, one cannot be";
 }
 
-/// Whether `mixed` is what its caption says: parts of `own` and of its partner, among the unmixed pictures of its column.
+/// Whether `mixed` is what its caption says: parts of `own` and of its partner, among the unmixed
+/// pictures of its column.
 void expect_mixed_as_said(const Tile& mixed, const Tile& own, const std::vector<std::vector<Tile>>& unmixed,
                           std::size_t column) {
   const std::string phrase = mixed.caption.back();

@@ -1,5 +1,5 @@
-// Tests of the augmentation policies: the mini-language, which operations are drawn how often, and the magnitudes as
-// published.
+// Tests of the augmentation policies: the mini-language, which operations are drawn how often, and
+// the magnitudes as published.
 #include <gtest/gtest.h>
 
 #include <algorithm>

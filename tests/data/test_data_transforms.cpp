@@ -1,4 +1,5 @@
-// Tests of the transforms: resizing against Pillow and a naive reference, colour against Pillow, crops, flips, erasing.
+// Tests of the transforms: resizing against Pillow and a naive reference, colour against Pillow,
+// crops, flips, erasing.
 #include <gtest/gtest.h>
 
 #include <algorithm>

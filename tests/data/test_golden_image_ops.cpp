@@ -1,4 +1,5 @@
-// Ops on images and their gradients against PyTorch in float64 (tests/golden/README.md tells how the file was made).
+// Ops on images and their gradients against PyTorch in float64 (tests/golden/README.md tells how
+// the file was made).
 #include <gtest/gtest.h>
 
 #include <functional>

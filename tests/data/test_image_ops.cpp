@@ -1,5 +1,5 @@
-// What the rows of the op table are too small to reach: convolutions of several blocks and parts, ties and NaN in pooling,
-// running statistics.
+// What the rows of the op table are too small to reach: convolutions of several blocks and parts,
+// ties and NaN in pooling, running statistics.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,7 +20,8 @@ struct Convolution {
   std::int64_t stride, padding, groups;
 };
 
-/// The patches of x as rows, (B, C, H, W) -> (B, H' W', C kh kw), by views of the padded images alone.
+/// The patches of x as rows, (B, C, H, W) -> (B, H' W', C kh kw), by views of the padded images
+/// alone.
 Tensor patches(const Tensor& x, const Convolution& c) {
   const Tensor padded = pad(x, {0, 0, c.padding, c.padding}, {0, 0, c.padding, c.padding});
   const std::int64_t rows = (padded.size(2) - c.weight[2]) / c.stride + 1;

@@ -1,4 +1,5 @@
-// A model without a head gives the features on which the head would compute the logits, in every family.
+// A model without a head gives the features on which the head would compute the logits, in every
+// family.
 #include <gtest/gtest.h>
 
 #include "models/registry.h"

@@ -26,7 +26,8 @@ TEST(GoldenViT, WithClassTokenInFloat) { compare("vit_small.safetensors", with_t
 TEST(GoldenViT, WithAveragePoolInDouble) { compare("vit_small_avg.safetensors", averaged, DType::f64, 1e-10); }
 TEST(GoldenViT, WithAveragePoolInFloat) { compare("vit_small_avg.safetensors", averaged, DType::f32, 1e-5); }
 
-/// The loss is that of both heads together; at inference their logits are averaged, unless one head is asked for.
+/// The loss is that of both heads together; at inference their logits are averaged, unless one head
+/// is asked for.
 void compare_distilled(DType dtype, double bound) {
   const auto model = DistilledVisionTransformer::make({.vit = with_token}, Initializer(1, dtype));
   compare_gradients("deit_distilled.safetensors", model, bound,

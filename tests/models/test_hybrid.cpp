@@ -25,9 +25,10 @@ HybridConfig stem_alone() {
   return config;
 }
 
-// Parameters: timm's. Multiply-adds: of all convolutions and linear layers of timm's models, counted by forward hooks,
-// with attention's two products. (timm's tables say 21.66, 67.43, 3.56, 19.58 and 0.44 * 10^9: they also count five for
-// each number that a norm gives, and four for each weight that is standardised.)
+// Parameters: timm's. Multiply-adds: of all convolutions and linear layers of timm's models,
+// counted by forward hooks, with attention's two products. (timm's tables say 21.66, 67.43, 3.56,
+// 19.58 and 0.44 * 10^9: they also count five for each number that a norm gives, and four for each
+// weight that is standardised.)
 TEST(Hybrid, HasThePublishedSizes) {
   struct Published {
     const char* name;

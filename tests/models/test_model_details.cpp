@@ -1,5 +1,5 @@
-// Details of the published models that their copies get wrong: how weights start, what is drawn in training, which weights do not
-// decay, what images they want.
+// Details of the published models that their copies get wrong: how weights start, what is drawn in
+// training, which weights do not decay, what images they want.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -111,8 +111,8 @@ TEST(Registry, TheEpsilonOfNormsIsAnOption) {
 
 // ---- What is drawn in training ----
 
-// Dropout behind the position embedding, attention's projection and both layers of an MLP; stochastic depth anew for each branch,
-// never in the first block.
+// Dropout behind the position embedding, attention's projection and both layers of an MLP;
+// stochastic depth anew for each branch, never in the first block.
 TEST(DropPath, EachBranchDrawsItsOwn) {
   const Tensor images = ones({2, 3, 16, 16});
   const auto draws = [&](const auto& model) {

@@ -1,4 +1,5 @@
-// Models: published parameter counts and multiply-adds, names, the registry, and how a ViT is put together.
+// Models: published parameter counts and multiply-adds, names, the registry, and how a ViT is put
+// together.
 #include <gtest/gtest.h>
 
 #include <algorithm>

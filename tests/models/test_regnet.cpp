@@ -25,8 +25,9 @@ RegNetConfig small_config(std::int64_t group_width) {
 
 // ---- Sizes ----
 
-// Parameters: timm's. Multiply-adds: of all convolutions and linear layers of timm's models at 224 pixels, counted by
-// forward hooks; torchvision's metadata say the same for those that it has: 0.402, 1.612, 3.176 and 15.912 * 10^9.
+// Parameters: timm's. Multiply-adds: of all convolutions and linear layers of timm's models at 224
+// pixels, counted by forward hooks; torchvision's metadata say the same for those that it has:
+// 0.402, 1.612, 3.176 and 15.912 * 10^9.
 TEST(RegNet, HasThePublishedSizes) {
   struct Published {
     const char* name;
@@ -55,7 +56,8 @@ TEST(RegNet, StagesFollowTheQuantisedLine) {
   using Stages = std::vector<RegNetStage>;
   EXPECT_EQ(regnet_stages({}), (Stages{{2, 224, 112}, {4, 448, 112}, {11, 1232, 112}, {1, 3024, 112}}));
   EXPECT_EQ(regnet_stages(small_config(3)), (Stages{{1, 9, 3}, {1, 15, 3}, {2, 24, 3}, {1, 39, 3}}));
-  // 16 channels go into groups of 16, but 8 do not; 24 and 40 lie between two multiples, and take the even one.
+  // 16 channels go into groups of 16, but 8 do not; 24 and 40 lie between two multiples, and take
+  // the even one.
   EXPECT_EQ(regnet_stages(small_config(16)), (Stages{{1, 8, 8}, {1, 16, 16}, {2, 32, 16}, {1, 32, 16}}));
 }
 

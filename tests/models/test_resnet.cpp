@@ -1,4 +1,5 @@
-// ResNet: published sizes, torchvision's numbers in training and at inference, and what a teacher needs of its buffers.
+// ResNet: published sizes, torchvision's numbers in training and at inference, and what a teacher
+// needs of its buffers.
 #include "models/resnet.h"
 
 #include <gtest/gtest.h>
@@ -13,8 +14,8 @@ namespace {
 ResNetConfig basic() { return {.image = 9, .classes = 5, .depths = {2, 1}, .width = 6, .small_images = true}; }
 ResNetConfig bottleneck() { return {.image = 37, .classes = 5, .depths = {1, 1}, .width = 4, .bottleneck = true}; }
 
-// torchvision's weights metadata; He et al. 2016, table 6, for the small ones (0.27 and 0.85 million; ours have 1 x 1
-// convolutions as shortcuts).
+// torchvision's weights metadata; He et al. 2016, table 6, for the small ones (0.27 and 0.85
+// million; ours have 1 x 1 convolutions as shortcuts).
 TEST(ResNet, HasThePublishedSizes) {
   for (const auto& [name, parameters, gmacs] : std::initializer_list<Published>{{"resnet18", 11689512, 1.814},
                                                                                 {"resnet34", 21797672, 3.664},

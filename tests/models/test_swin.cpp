@@ -1,5 +1,5 @@
-// Swin: what toy implementations get wrong (relative positions, the mask of shifted windows, the order of merging), published
-// sizes, and timm's numbers.
+// Swin: what toy implementations get wrong (relative positions, the mask of shifted windows, the
+// order of merging), published sizes, and timm's numbers.
 #include <gtest/gtest.h>
 
 #include <cmath>

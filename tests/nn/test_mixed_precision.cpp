@@ -36,7 +36,8 @@ TEST(MixedPrecision, LayerNormKeepsItsFactorsInF32) {
   EXPECT_EQ(y.dtype(), DType::bf16);
   const Gradients grads = tape.backward(sum(y));
   EXPECT_EQ(grads[w].dtype(), DType::f32);
-  // The same as in f32, rounded once at the end; factors rounded to bf16 would change about half of the elements.
+  // The same as in f32, rounded once at the end; factors rounded to bf16 would change about half of
+  // the elements.
   const Tensor expected = cast_data(layer_norm(cast_data(x, DType::f32), weight, bias), DType::bf16);
   EXPECT_LE(sum(cast(not_equal(y, expected), DType::f32)).item(), 2);
   EXPECT_THROW(layer_norm(cast_data(x, DType::f64), weight, bias), Error);

@@ -1,4 +1,5 @@
-// Initial values: the moments and bounds of each distribution, and independence of the number of threads.
+// Initial values: the moments and bounds of each distribution, and independence of the number of
+// threads.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// Layers: gradients of every layer in float64, values against naive loops, noise in training only, error messages.
+// Layers: gradients of every layer in float64, values against naive loops, noise in training only,
+// error messages.
 #include "autograd/gradcheck.h"
 #include "nn/layers.h"
 
@@ -18,7 +19,8 @@ Tensor random_tensor(const Shape& shape, std::uint64_t stream) {
   return x;
 }
 
-/// Gives all parameters, the constant ones too, values around their start, so that no gradient is trivial.
+/// Gives all parameters, the constant ones too, values around their start, so that no gradient is
+/// trivial.
 template <Module M>
 M perturbed(M module) {
   std::uint64_t stream = 100;

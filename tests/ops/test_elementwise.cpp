@@ -1,4 +1,5 @@
-// The map driver on sizes that the op table's gradient checks are too slow for, and what elementwise ops do with NaN.
+// The map driver on sizes that the op table's gradient checks are too slow for, and what
+// elementwise ops do with NaN.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,4 +1,5 @@
-// Matrix products on CUDA against the CPU in f64: gemm_cuda itself, then matmul and linear, which are built on it.
+// Matrix products on CUDA against the CPU in f64: gemm_cuda itself, then matmul and linear, which
+// are built on it.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -29,7 +30,8 @@ class GemmCuda : public CudaTest {
   }
 };
 
-/// Rounding of sums of a few hundred products, relative to the largest result; bf16 also rounds the result.
+/// Rounding of sums of a few hundred products, relative to the largest result; bf16 also rounds the
+/// result.
 double bound_of(DType dtype) {
   if (dtype == DType::f64) return 1e-13;
   return dtype == DType::f32 ? 4e-6 : 0x1p-8;
@@ -37,8 +39,9 @@ double bound_of(DType dtype) {
 
 Tensor rounded(const Tensor& x, DType dtype) { return cast_data(cast_data(x, dtype), DType::f64); }
 
-/// The elements of x (batch, rows, columns) on the device as a product reads them: in rows that are `extra` elements longer
-/// than necessary and end in NaN, `shift` elements after an address that is aligned to 256 bytes.
+/// The elements of x (batch, rows, columns) on the device as a product reads them: in rows that are
+/// `extra` elements longer than necessary and end in NaN, `shift` elements after an address that is
+/// aligned to 256 bytes.
 struct Operand {
   Operand(const Tensor& x, DType dtype, bool transposed, std::int64_t extra, std::int64_t shift = 0) {
     const Tensor stored = transposed ? transpose(x) : x;
@@ -147,7 +150,8 @@ TEST_F(GemmCuda, EveryAlignment) {
   }
 }
 
-/// A layer's product with an epilogue on x (k, m) read as its transpose, and y (k, n); the vector starts at `shift`.
+/// A layer's product with an epilogue on x (k, m) read as its transpose, and y (k, n); the vector
+/// starts at `shift`.
 struct EpilogueResult {
   bool supported;
   Tensor c, vector;
@@ -242,7 +246,8 @@ TEST_F(GemmCuda, AutotuningTriesOnAScratchResult) {
 }
 
 #if defined(VT_HOST_CUDA)
-/// Whether there is an algorithm where the played cublasLt says of the first `failed` of its two that they are no good.
+/// Whether there is an algorithm where the played cublasLt says of the first `failed` of its two
+/// that they are no good.
 bool is_supported(int failed, GemmEpilogue epilogue) {
   const Sizes size{24, 6, 9 + failed};
   const Tensor a = test_values({1, size.m, size.k}, 1), b = test_values({1, size.k, size.n}, 2);

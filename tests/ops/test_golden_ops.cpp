@@ -1,4 +1,5 @@
-// Ops and their gradients against PyTorch in float64 (tests/golden/README.md tells how the file was made).
+// Ops and their gradients against PyTorch in float64 (tests/golden/README.md tells how the file was
+// made).
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -36,7 +36,8 @@ class Seed {
   ~Seed() { host_cuda::set_seed(0); }
 };
 
-/// Each block reverses its part of x. Without the barrier, a thread may read what its neighbour has not written yet.
+/// Each block reverses its part of x. Without the barrier, a thread may read what its neighbour has
+/// not written yet.
 template <bool has_barrier>
 __global__ void reverse_kernel(int* x) {
   int* part = dynamic_shared<int>();

@@ -1,4 +1,5 @@
-// Layers for images: gradients in float64, buffers in training, in state dicts, copies and casts, error messages.
+// Layers for images: gradients in float64, buffers in training, in state dicts, copies and casts,
+// error messages.
 #include "autograd/gradcheck.h"
 #include "nn/image_layers.h"
 
@@ -38,7 +39,8 @@ TEST(ImageLayers, HaveRightGradients) {
   EXPECT_EQ(MaxPool2d{}(x).shape(), (Shape{2, 4, 2, 2}));
 }
 
-// ceil(side / stride) places; an odd one of padding goes to the end. Places before and behind as TensorFlow documents SAME.
+// ceil(side / stride) places; an odd one of padding goes to the end. Places before and behind as
+// TensorFlow documents SAME.
 TEST(ImageLayers, SamePaddingRoundsUp) {
   struct Case {
     std::int64_t side, kernel, stride, before, behind;

@@ -1,4 +1,5 @@
-// Every rung of the ladders in benchmarks/ladders gives what loops in float64 give, at sizes that fill no tile.
+// Every rung of the ladders in benchmarks/ladders gives what loops in float64 give, at sizes that
+// fill no tile.
 #include <gtest/gtest.h>
 
 #include "benchmarks/ladders/all_ladders.h"

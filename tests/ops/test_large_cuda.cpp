@@ -76,7 +76,8 @@ TEST_F(LargeOnCuda, MoreThan65535Heads) {
 
 #endif
 
-/// LayerNorm and bias with GELU keep rows in registers, as packs where 16 bytes hold several numbers.
+/// LayerNorm and bias with GELU keep rows in registers, as packs where 16 bytes hold several
+/// numbers.
 TEST_F(LargeOnCuda, MoreThan65535RowsOfPacks) {
   const Shape shape{65'601, packed_columns};
   for (const DType dtype : packed_dtypes) {
@@ -117,7 +118,8 @@ void expect_marks(const Tensor& x, double expected) {
   }
 }
 
-/// Fill, sum, cast and a broadcast add of `count` elements, an even number. Only marks and sums are copied to the CPU.
+/// Fill, sum, cast and a broadcast add of `count` elements, an even number. Only marks and sums are
+/// copied to the CPU.
 void expect_all_elements(std::int64_t count) {
   Tensor x = full({count}, 2, DType::bf16, cuda());
   expect_marks(x, 2);

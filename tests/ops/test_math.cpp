@@ -1,4 +1,5 @@
-// Measures the float functions of ops/drivers/math.h against the C library in double, in units in the last place (ulp).
+// Measures the float functions of ops/drivers/math.h against the C library in double, in units in
+// the last place (ulp).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,7 +18,8 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
-/// |actual - expected| in units of the spacing of floats at `expected`. Beyond the largest float, infinity is exact.
+/// |actual - expected| in units of the spacing of floats at `expected`. Beyond the largest float,
+/// infinity is exact.
 double ulp_error(float actual, double expected) {
   if (std::isnan(expected)) return std::isnan(actual) ? 0 : infinity;
   if (std::abs(expected) > std::numeric_limits<float>::max()) {
@@ -36,7 +38,8 @@ struct Worst {
   }
 };
 
-/// The worst error over every `stride`-th of all finite floats, both signs, subnormals included; and around `near`.
+/// The worst error over every `stride`-th of all finite floats, both signs, subnormals included;
+/// and around `near`.
 template <class F, class Reference>
 Worst worst_ulp(const F& f, const Reference& reference, double near = 0) {
   constexpr std::uint64_t stride = 3001;  // a prime: all exponents and all kinds of mantissas are met
@@ -189,7 +192,8 @@ TEST(Math, InfinitiesAndEdgesHaveTheirLimits) {
 }
 
 #if defined(VT_HOST_CUDA)
-// What a GPU computes where the result becomes bf16: for every bf16 number, well within its rounding (2^-9).
+// What a GPU computes where the result becomes bf16: for every bf16 number, well within its
+// rounding (2^-9).
 TEST(Math, GeluForBf16IsExactEnough) {
   for (std::uint32_t bits = 0; bits < (1u << 16); ++bits) {
     const float x = std::bit_cast<float>(bits << 16);

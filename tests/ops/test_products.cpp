@@ -1,5 +1,5 @@
-// Matrix products that are large enough to be shared among threads: their values, and the same bits for any number of threads.
-// (Those of the op table are each one task.)
+// Matrix products that are large enough to be shared among threads: their values, and the same bits
+// for any number of threads. (Those of the op table are each one task.)
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -17,7 +17,8 @@ Tensor make_matrix(std::int64_t rows, std::int64_t columns, bool transposed, DTy
   return transposed ? transpose(values, 0, 1) : values;
 }
 
-/// The largest difference to plain loops in double, beyond the rounding of the result, for each of the products that are added up.
+/// The largest difference to plain loops in double, beyond the rounding of the result, for each of
+/// the products that are added up.
 double worst_error(const Tensor& product, const Tensor& a, const Tensor& b) {
   const double rounding = product.dtype() == DType::bf16 ? 0x1p-8 : 0;  // bf16 is added up in f32 and rounded once
   const auto x = contiguous(cast_data(a, DType::f64)).to_vector<double>();
@@ -52,7 +53,8 @@ TEST(Products, AreRightAndTheSameForAnyNumberOfThreads) {
         set_num_threads(1);
         const Tensor one = matmul(a, b);
         const double error = worst_error(one, a, b);
-        // Rounding errors mostly cancel: the order in which a processor's kernel adds leaves 1 to 5 of half an ulp here.
+        // Rounding errors mostly cancel: the order in which a processor's kernel adds leaves 1 to 5
+        // of half an ulp here.
         EXPECT_TRUE(error <= 8 * (dtype == DType::f64 ? 0x1p-52 : 0x1p-23)) << error;
         for (const int more : {2, 3}) {
           set_num_threads(more);

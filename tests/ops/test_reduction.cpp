@@ -1,4 +1,5 @@
-// Reductions where the op table does not reach: long sums in f32, values far from zero, NaN and infinity.
+// Reductions where the op table does not reach: long sums in f32, values far from zero, NaN and
+// infinity.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -75,8 +76,8 @@ TEST(Reduction, MeanOfNothingIsNan) { EXPECT_TRUE(std::isnan(mean(zeros({0})).it
 #if VT_CUDA
 using ReductionCuda = CudaTest;
 
-// Rows and columns that the kernels read in packs of 16 bytes, and others that miss it by one element or one stride; in one piece
-// (up to 1024 elements of a column) and in several.
+// Rows and columns that the kernels read in packs of 16 bytes, and others that miss it by one
+// element or one stride; in one piece (up to 1024 elements of a column) and in several.
 TEST_F(ReductionCuda, PacksOfNeighbours) {
   struct Case {
     Shape shape;

@@ -1,5 +1,6 @@
-// Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the CPU in f64: few and many packs
-// of 16 bytes a lane, a last pack that is not whole, rows that are too long for the registers, operands that are not aligned.
+// Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the
+// CPU in f64: few and many packs of 16 bytes a lane, a last pack that is not whole, rows that are
+// too long for the registers, operands that are not aligned.
 #include <gtest/gtest.h>
 
 #include "op_table/drivers.h"

@@ -1,5 +1,5 @@
-// The wrappers of ops/drivers/tensor_core.h do what the layouts in its head say: products, fragments from shared memory, late
-// copies.
+// The wrappers of ops/drivers/tensor_core.h do what the layouts in its head say: products,
+// fragments from shared memory, late copies.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -28,7 +28,8 @@ __device__ void load_shared(bfloat16* shared, const bfloat16* x, int exists) {
   block_barrier();
 }
 
-/// c (16, 8) += a (16, 16) b (16, 8), every fragment filled from global memory by the formulas of the header.
+/// c (16, 8) += a (16, 16) b (16, 8), every fragment filled from global memory by the formulas of
+/// the header.
 __global__ void product_kernel(const bfloat16* a, const bfloat16* b, float* c) {
   const int g = static_cast<int>(threadIdx.x) / 4, t = static_cast<int>(threadIdx.x) % 4;
   FragmentA left;
@@ -44,8 +45,8 @@ __global__ void product_kernel(const bfloat16* a, const bfloat16* b, float* c) {
   for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums.x[i];
 }
 
-/// registers (32 lanes, 4) of ldmatrix, transposed or not, for the four 8 x 8 quarters of x (16, 16): matrix i has rows
-/// from 8 (i % 2) on and columns from 8 (i / 2) on.
+/// registers (32 lanes, 4) of ldmatrix, transposed or not, for the four 8 x 8 quarters of x (16,
+/// 16): matrix i has rows from 8 (i % 2) on and columns from 8 (i / 2) on.
 __global__ void ldmatrix_kernel(const bfloat16* x, int exists, bool transposed, std::uint32_t* registers) {
   bfloat16* shared = dynamic_shared<bfloat16>();
   load_shared(shared, x, exists);

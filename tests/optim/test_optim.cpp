@@ -1,4 +1,5 @@
-// Optimisers: threads, arenas, groups, and state that does not fit. What they compute is in test_optim_devices.cpp.
+// Optimisers: threads, arenas, groups, and state that does not fit. What they compute is in
+// test_optim_devices.cpp.
 #include <gtest/gtest.h>
 
 #include <cmath>

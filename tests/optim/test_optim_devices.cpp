@@ -1,5 +1,5 @@
-// What optimisers compute, on the CPU and on CUDA: AdamW and clipping against PyTorch's numbers, SGD and averages against their
-// formulas, and what becomes of a gradient that is not finite.
+// What optimisers compute, on the CPU and on CUDA: AdamW and clipping against PyTorch's numbers,
+// SGD and averages against their formulas, and what becomes of a gradient that is not finite.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// Schedules against timm's numbers and their formulas; the moving average of parameters against its recurrence.
+// Schedules against timm's numbers and their formulas; the moving average of parameters against its
+// recurrence.
 #include "optim/schedule.h"
 
 #include <gtest/gtest.h>

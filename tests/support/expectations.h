@@ -18,7 +18,8 @@ inline Tensor vector_of(const Values& values) {
   return from_vector(values, {static_cast<std::int64_t>(values.size())});
 }
 
-/// Every entry within `bound` of what is expected, relative to max(1, |expected|). NaN is never near.
+/// Every entry within `bound` of what is expected, relative to max(1, |expected|). NaN is never
+/// near.
 inline void expect_near(const Tensor& actual, const Values& expected, double bound = 1e-12) {
   ASSERT_TRUE(actual.defined());
   const Values values = actual.to_vector<double>();
@@ -29,8 +30,9 @@ inline void expect_near(const Tensor& actual, const Values& expected, double bou
   }
 }
 
-/// Largest error relative to the largest magnitude that is expected; infinite where shapes differ, nothing is defined or
-/// something is NaN. Single entries may be zero in exact arithmetic, so they are not compared one by one.
+/// Largest error relative to the largest magnitude that is expected; infinite where shapes differ,
+/// nothing is defined or something is NaN. Single entries may be zero in exact arithmetic, so they
+/// are not compared one by one.
 inline double relative_error(const Tensor& got, const Tensor& expected) {
   if (!got.defined() || !(got.shape() == expected.shape())) return INFINITY;
   const Values a = to_device(cast_data(got, DType::f64), cpu).to_vector<double>(),

@@ -14,7 +14,8 @@
 
 namespace vitrine {
 
-/// check(file, "op.case", its entry of `ops`, its options) for every case of the files. Each op must have a case.
+/// check(file, "op.case", its entry of `ops`, its options) for every case of the files. Each op
+/// must have a case.
 template <class Ops, class Check>
 void for_each_golden_case(const std::vector<std::string>& files, const Ops& ops, const Check& check) {
   std::set<std::string> seen;

@@ -1,4 +1,5 @@
-// A model with timm's weights against timm's logits, loss and gradients (tests/golden/README.md tells how they were made).
+// A model with timm's weights against timm's logits, loss and gradients (tests/golden/README.md
+// tells how they were made).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -46,7 +47,8 @@ void compare_with_timm(const std::string& file_name, const M& model, DType dtype
   });
 }
 
-/// The same of a model with running statistics: logits at inference, then loss, gradients and statistics of a pass in training.
+/// The same of a model with running statistics: logits at inference, then loss, gradients and
+/// statistics of a pass in training.
 template <class M>
 void compare_in_training(const std::string& file_name, const M& model, DType dtype, double bound) {
   compare_gradients(file_name, model, bound, [&](const M& loaded, const auto& file) {

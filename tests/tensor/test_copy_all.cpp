@@ -1,4 +1,5 @@
-// Many copies at once: the same as one by one, on both devices, for layouts and dtypes that the kernel leaves to others too.
+// Many copies at once: the same as one by one, on both devices, for layouts and dtypes that the
+// kernel leaves to others too.
 #include <gtest/gtest.h>
 
 #include "op_table/op_table.h"
@@ -8,7 +9,8 @@
 namespace vitrine {
 namespace {
 
-/// 300 small pairs, more than fit in one launch; some transposed, not aligned on either side, of another dtype or empty.
+/// 300 small pairs, more than fit in one launch; some transposed, not aligned on either side, of
+/// another dtype or empty.
 void expect_like_one_by_one(Device device, DType dtype, bool add) {
   std::vector<Tensor> targets, sources, expected;
   for (std::int64_t i = 0; i < 300; ++i) {

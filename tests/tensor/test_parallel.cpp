@@ -1,4 +1,5 @@
-// parallel_for: every item once, chunks that do not depend on the threads, and exceptions that reach the caller.
+// parallel_for: every item once, chunks that do not depend on the threads, and exceptions that
+// reach the caller.
 #include <gtest/gtest.h>
 
 #include <atomic>

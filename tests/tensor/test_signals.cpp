@@ -32,7 +32,8 @@ void remember_stack_of_this_thread() {
   stack_end = stack_begin + size;
 }
 
-/// Multiplies until a thousand signals have come; returns how many of them were handled elsewhere than on this thread's stack.
+/// Multiplies until a thousand signals have come; returns how many of them were handled elsewhere
+/// than on this thread's stack.
 int handlers_off_stack(const Tensor& a, const Tensor& b) {
   remember_stack_of_this_thread();
   signals_handled = handled_off_stack = 0;
@@ -51,7 +52,8 @@ int handlers_off_stack(const Tensor& a, const Tensor& b) {
   return handled_off_stack;
 }
 
-// oneDNN computes in f32 with the stack pointer inside the heap; a handler that ran then would overwrite the heap with its frame.
+// oneDNN computes in f32 with the stack pointer inside the heap; a handler that ran then would
+// overwrite the heap with its frame.
 TEST(Signals, HandlersRunOnTheStackOfTheThreadDuringProducts) {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
     const Tensor x = ones({64, 512}, dtype), weight = ones({128, 512}, dtype);  // the second layer of an MLP

@@ -1,4 +1,5 @@
-// Views: what shares storage and what does not, version counters, and in-place writes through a view.
+// Views: what shares storage and what does not, version counters, and in-place writes through a
+// view.
 #include <gtest/gtest.h>
 
 #include <cstring>

@@ -1,4 +1,5 @@
-// What the tests of distillation share: small training runs in a folder of their own, and what these tell.
+// What the tests of distillation share: small training runs in a folder of their own, and what
+// these tell.
 #pragma once
 
 #include <gtest/gtest.h>

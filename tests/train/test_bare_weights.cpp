@@ -1,4 +1,5 @@
-// Weights without config.json: how their images are prepared follows from the names in the file, and flags win.
+// Weights without config.json: how their images are prepared follows from the names in the file,
+// and flags win.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -70,7 +71,8 @@ TEST(BareWeights, OfTorchvisionAreSeenAsThere) {
       << told.notes[1];
 }
 
-// torchvision 0.29: `get_model_weights(name).IMAGENET1K_V1.transforms()`, and those of SWAG for 384 pixels.
+// torchvision 0.29: `get_model_weights(name).IMAGENET1K_V1.transforms()`, and those of SWAG for 384
+// pixels.
 TEST(BareWeights, HaveTorchvisionsPresets) {
   const ModelOptions vit{.embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
   const ModelOptions swin{.embed_dim = 12, .depths = PerStage({1, 1, 1, 1}), .num_heads = PerStage({1, 2, 4, 8})};

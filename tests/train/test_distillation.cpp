@@ -144,7 +144,8 @@ TEST_F(DistillationRun, TheTeacherSeesItsOwnNormalisation) {
 }
 
 #if VT_CUDA
-// A convolutional teacher, with its running statistics, and a student with two heads; also as a recorded graph.
+// A convolutional teacher, with its running statistics, and a student with two heads; also as a
+// recorded graph.
 TEST_F(DistillationRun, CudaTeachesLikeTheCpu) {
   if (cuda_device_count() == 0) GTEST_SKIP() << why_skipped;
   const std::string teacher = train_convolutional_teacher("img-size: 16\n");

@@ -73,7 +73,8 @@ TEST(LearningRateScales, FallFromTheHeadToThePatches) {
             (std::vector<double>(5, 1.0)));
 }
 
-// The first step of AdamW without weight decay moves every number by the learning rate, whatever its gradient is.
+// The first step of AdamW without weight decay moves every number by the learning rate, whatever
+// its gradient is.
 TEST(LearningRateScales, AreWhatTheOptimizerSteps) {
   const Model model = create_model("vit_tiny_patch4_32", {.patch_size = 16, .embed_dim = 12, .depth = 2});
   const StateDict before = model.deep_copy().state_dict();

@@ -1,4 +1,5 @@
-// Recipes: YAML and flags set the same fields, args.yaml is read back, and every mistake is one line that says what to write.
+// Recipes: YAML and flags set the same fields, args.yaml is read back, and every mistake is one
+// line that says what to write.
 #include "train/recipe/recipe.h"
 
 #include <gtest/gtest.h>
@@ -86,7 +87,8 @@ TEST(Recipe, WhatIsWrittenIsReadBack) {
 }
 
 TEST(Recipe, EveryMemberIsAFieldOfTheTable) {
-  // A member without a row would have no flag, and would be missing in args.yaml and lost when a run is resumed.
+  // A member without a row would have no flag, and would be missing in args.yaml and lost when a
+  // run is resumed.
   const std::vector<FieldMember> without_a_row = {&Recipe::file_total_batch, &Recipe::file_learning_rate};
   EXPECT_EQ(recipe_fields().size() + without_a_row.size(), (member_count<Recipe, 160>()))
       << "a member of Recipe has no row in recipe_fields.cpp";

@@ -1,4 +1,5 @@
-// The recipes in recipes/: each one is accepted, its model exists, and those of the papers have the papers' figures.
+// The recipes in recipes/: each one is accepted, its model exists, and those of the papers have the
+// papers' figures.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -53,7 +54,8 @@ double rate(const Recipe& recipe, std::int64_t when) {
   return make_schedule(recipe, peak_learning_rate(recipe).value, 1'281'167 / recipe.total_batch()).at(when);
 }
 
-// Touvron et al. 2021: table 9; epochs 4, 5 and 150 of the schedule as the released code runs it, which counts one later.
+// Touvron et al. 2021: table 9; epochs 4, 5 and 150 of the schedule as the released code runs it,
+// which counts one later.
 TEST(RecipeFiles, DeitsLearnAtThePublishedRates) {
   const Recipe recipe = imagenet("deit_base_patch16_224");
   EXPECT_NEAR(rate(recipe, 0), 1e-6, 1e-12);
@@ -78,7 +80,8 @@ TEST(RecipeFiles, VitsAndSwinsWarmUpAsPublished) {
 
 // ---- Every figure of every recipe in imagenet/ ----
 
-/// What a paper or its released code says; the defaults are what DeiT and Swin share when they start from scratch.
+/// What a paper or its released code says; the defaults are what DeiT and Swin share when they
+/// start from scratch.
 struct Published {
   double rate = 1e-3, warmup_rate = 1e-6, least_rate = 1e-5;
   std::int64_t warmup_epochs = 5, warmup_steps = 0;
@@ -101,8 +104,9 @@ Published fine_tuned(Published p) {
 
 using PublishedByName = std::map<std::string, Published>;
 
-// Dosovitskiy et al. 2021, table 3, from scratch, and table 4 with the released code's configuration, fine-tuning: decoupled
-// decay of 0.3, 10,000 updates of warm-up, no augmentation but the crop. crop-pct is timm's.
+// Dosovitskiy et al. 2021, table 3, from scratch, and table 4 with the released code's
+// configuration, fine-tuning: decoupled decay of 0.3, 10,000 updates of warm-up, no augmentation
+// but the crop. crop-pct is timm's.
 PublishedByName vits() {
   const Published scratch{.rate = 3e-3,
                           .warmup_rate = 0,

@@ -1,4 +1,5 @@
-// A checkpoint of an earlier version is resumed and comes to the end that that version came to: tests/golden/resume.
+// A checkpoint of an earlier version is resumed and comes to the end that that version came to:
+// tests/golden/resume.
 #include <gtest/gtest.h>
 
 #include "tests/data/data_fixtures.h"

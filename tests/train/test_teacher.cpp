@@ -1,5 +1,5 @@
-// The teacher of a training run: what it sees and answers, that nothing moves it, and that the losses and figures of the run
-// are those that the formulas give for the very same batches.
+// The teacher of a training run: what it sees and answers, that nothing moves it, and that the
+// losses and figures of the run are those that the formulas give for the very same batches.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -56,8 +56,8 @@ struct BatchNormTeacher : DistillationRun {
     return recipe(experiment, token ? "deit_tiny_distilled_patch4_32" : "deit_tiny_patch4_32",
                   fmt::format("kd-model-name: {}\n{}", teacher_, more));
   }
-  /// Makes it surer: its logits become 30 times as large. Between small logits temperature^2 KL hardly depends on the
-  /// temperature.
+  /// Makes it surer: its logits become 30 times as large. Between small logits temperature^2 KL
+  /// hardly depends on the temperature.
   void sharpen() const {
     LoadedModel loaded = load_model(teacher_);
     for (auto& [name, tensor] : loaded.model.state_dict()) {
@@ -168,8 +168,9 @@ struct Setting {
   bool on_token() const { return type == "token"; }
   bool hard() const { return (on_token() ? token_type : type) == "hard"; }
 
-  /// (1 - weight) CE(first head, targets) + weight D, where D is the cross entropy with the teacher's choice, or
-  /// temperature^2 KL(teacher || student), of the head that learns from the teacher.
+  /// (1 - weight) CE(first head, targets) + weight D, where D is the cross entropy with the
+  /// teacher's choice, or temperature^2 KL(teacher || student), of the head that learns from the
+  /// teacher.
   double loss(const std::vector<Rows>& heads, const Rows& teacher, const Rows& targets) const {
     const Rows& student = on_token() ? heads.back() : heads.front();
     double task = 0, learned = 0;

@@ -1,4 +1,5 @@
-// Training runs: what they write, that they resume bit for bit, that they stop where they should, and that NaN goes nowhere.
+// Training runs: what they write, that they resume bit for bit, that they stop where they should,
+// and that NaN goes nowhere.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -40,7 +41,8 @@ class Train : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  /// A small run with every source of randomness and every kind of state switched on: 10 batches, 4 updates per epoch.
+  /// A small run with every source of randomness and every kind of state switched on: 10 batches, 4
+  /// updates per epoch.
   Recipe recipe(const std::string& experiment) const {
     return parse_recipe(
         fmt::format("dataset: shapes\ntrain-num-samples: 80\nval-num-samples: 30\n"

@@ -1,4 +1,5 @@
-// What a training run owes those who start another from it: args.yaml, prepared images, warnings, no leftovers.
+// What a training run owes those who start another from it: args.yaml, prepared images, warnings,
+// no leftovers.
 #include <gtest/gtest.h>
 
 #include <filesystem>

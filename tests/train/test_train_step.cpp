@@ -1,5 +1,5 @@
-// A training step on its own: its result is that of the tape and the loss, a bad step is skipped, and its figures come back
-// from the device in their own places.
+// A training step on its own: its result is that of the tape and the loss, a bad step is skipped,
+// and its figures come back from the device in their own places.
 #include <gtest/gtest.h>
 
 #include <cmath>

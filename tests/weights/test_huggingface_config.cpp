@@ -1,5 +1,5 @@
-// config.json and preprocessor_config.json for transformers: what is written builds the same model when it is read.
-// (docs/weights.md tells what transformers itself made of such folders.)
+// config.json and preprocessor_config.json for transformers: what is written builds the same model
+// when it is read. (docs/weights.md tells what transformers itself made of such folders.)
 #include "weights/huggingface/config.h"
 
 #include <gtest/gtest.h>

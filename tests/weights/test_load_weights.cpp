@@ -1,4 +1,5 @@
-// Weights for other sizes: position embeddings as timm and the ViT paper resize them, bias tables as timm, and what loading tells.
+// Weights for other sizes: position embeddings as timm and the ViT paper resize them, bias tables
+// as timm, and what loading tells.
 #include "weights/load_weights.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
-// Patch embeddings for patches of another size: timm's numbers, the property that they are made for, and loading.
+// Patch embeddings for patches of another size: timm's numbers, the property that they are made
+// for, and loading.
 #include "weights/resize_patches.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +18,8 @@ struct Case {
   std::int64_t height, width;
 };
 
-// The file is timm's computation in double; timm itself goes through float, so that is the accuracy for float.
+// The file is timm's computation in double; timm itself goes through float, so that is the accuracy
+// for float.
 TEST(ResizePatches, AsTimm) {
   const auto file = read_safetensors(source_dir() + "/tests/golden/patch_resizes.safetensors");
   std::size_t compared = 0;
@@ -59,8 +61,8 @@ TEST(ResizePatches, AnEnlargedPatchGivesTheSameToken) {
   }
 }
 
-// For smaller patches B^T w' is the nearest to w that any w' gives: what is left is orthogonal to all that B^T gives,
-// B (B^T w' - w) = 0, where B w is a resize of w.
+// For smaller patches B^T w' is the nearest to w that any w' gives: what is left is orthogonal to
+// all that B^T gives, B (B^T w' - w) = 0, where B w is a resize of w.
 TEST(ResizePatches, AShrunkKernelIsTheNearest) {
   const Tensor kernel = random_tensor({4, 3, 16, 16}, 2);
   const auto resize = [](const Tensor& x) { return interpolate(x, 8, 8, InterpolationMode::bicubic, true); };

@@ -1,4 +1,5 @@
-// safetensors files: what is written is read back, a strict reader refuses everything else, and no bit flips unnoticed.
+// safetensors files: what is written is read back, a strict reader refuses everything else, and no
+// bit flips unnoticed.
 #include "weights/files/safetensors.h"
 
 #include <gtest/gtest.h>

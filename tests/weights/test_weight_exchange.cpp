@@ -1,4 +1,5 @@
-// Weights of other libraries where users meet them: folders of Hugging Face, and the flags of training.
+// Weights of other libraries where users meet them: folders of Hugging Face, and the flags of
+// training.
 #include <gtest/gtest.h>
 
 #include <fstream>

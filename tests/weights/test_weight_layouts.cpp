@@ -1,5 +1,6 @@
-// Weights of torchvision, Hugging Face and Swin's authors load by name and give the logits and gradients of their
-// libraries, and ours go back under those names; tests/golden/make_layouts.py made the files.
+// Weights of torchvision, Hugging Face and Swin's authors load by name and give the logits and
+// gradients of their libraries, and ours go back under those names; tests/golden/make_layouts.py
+// made the files.
 #include "weights/names/weight_layouts.h"
 
 #include <gtest/gtest.h>
@@ -258,7 +259,8 @@ TEST(WeightLayouts, AReadFileIsNamed) {
             (std::vector{fmt::format("read {} tensors under the names of torchvision's RegNet", weights.size())}));
 }
 
-// google/vit-base-patch16-224-in21k and its likes: transformers' ViTModel, without "vit." and without a classifier.
+// google/vit-base-patch16-224-in21k and its likes: transformers' ViTModel, without "vit." and
+// without a classifier.
 TEST(WeightLayouts, ThePoolerOfHuggingFaceIsLeftOutAndSaid) {
   const Tensor square = ones({8, 8}), line = ones({8});
   StateDict with_pooler = weights_of("layout_vit_huggingface.safetensors"), bare;
@@ -302,7 +304,8 @@ TEST(WeightLayouts, OlderNamesOfTorchvision) {
 
 // ---- What does not fit ----
 
-/// The message of strict loading, after `change` on the weights of a file; nothing may have changed in the model.
+/// The message of strict loading, after `change` on the weights of a file; nothing may have changed
+/// in the model.
 template <class M, class Change>
 std::string message_after(const std::string& file, M model, const Change& change) {
   StateDict weights = weights_of(file);

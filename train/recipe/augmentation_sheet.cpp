@@ -1,4 +1,5 @@
-// Runs the training transform and the mixing on single pictures, and turns their floats back into bytes.
+// Runs the training transform and the mixing on single pictures, and turns their floats back into
+// bytes.
 #include "train/recipe/augmentation_sheet.h"
 
 #include <algorithm>
@@ -35,7 +36,8 @@ Column make_column(const Recipe& recipe, const TrainTransform& transform, const 
   return column;
 }
 
-/// The mixing that the sheet shows, if the recipe has one: that before off_epoch, of labels without smoothing.
+/// The mixing that the sheet shows, if the recipe has one: that before off_epoch, of labels without
+/// smoothing.
 std::optional<Mixing> visible_mixing(const Recipe& recipe) {
   std::optional<Mixing> mixing = train_loader_options(recipe, 0, cpu).mixing;
   if (!mixing) return {};

@@ -1,4 +1,5 @@
-// The batches of a run: made on the GPU where the data and their preparation allow it, else made on the
+// The batches of a run: made on the GPU where the data and their preparation allow it, else made on
+// the
 // CPU and copied.
 #pragma once
 
@@ -10,13 +11,15 @@
 
 namespace vitrine {
 
-/// A source of batches and, on a GPU, a note on where the images are: "50000 kept on cuda:0 as bytes, 154 MB".
+/// A source of batches and, on a GPU, a note on where the images are: "50000 kept on cuda:0 as
+/// bytes, 154 MB".
 struct Batches {
   std::unique_ptr<BatchSource> source;
   std::string note;
 };
 
-/// Batches to train a model with `classes` outputs. With `device-data: auto` on a GPU, the images of a small set stay there.
+/// Batches to train a model with `classes` outputs. With `device-data: auto` on a GPU, the images
+/// of a small set stay there.
 Batches training_batches(const Recipe& recipe, const TrainingData& data, const PretrainedConfig& preprocessing,
                          std::int64_t classes, Placement placement);
 

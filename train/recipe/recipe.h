@@ -1,11 +1,12 @@
-// Recipe: every setting of a training run, and the one table of its fields that YAML files, flags, help, checks and args.yaml
-// are all made from.
+// Recipe: every setting of a training run, and the one table of its fields that YAML files, flags,
+// help, checks and args.yaml are all made from.
 //
 //   Recipe recipe = read_recipe("recipes/cifar10-vit.yaml");     // -c: defaults of the run
 //   set_field(recipe, "lr", {"1e-3"}, "--lr");                   // a flag wins
 //   check_recipe(recipe);
 //
-// Names are timm's: `--batch-size 128` on the command line, `batch-size: 128` (or `batch_size`) in YAML.
+// Names are timm's: `--batch-size 128` on the command line, `batch-size: 128` (or `batch_size`) in
+// YAML.
 #pragma once
 
 #include <cstdint>
@@ -89,7 +90,8 @@ struct Recipe {
   std::string output = "runs", experiment, eval_metric = "top1", device = "cpu", amp_dtype = "bfloat16";
   bool amp = false, cuda_graph = true, cuda_autotune = false;
 
-  /// The two members that are not fields: total batch and peak learning rate of the YAML file that was read; 0 = no file.
+  /// The two members that are not fields: total batch and peak learning rate of the YAML file that
+  /// was read; 0 = no file.
   std::int64_t file_total_batch = 0;
   double file_learning_rate = 0;
 
@@ -125,8 +127,9 @@ struct RecipeField {
 /// Every field, in the order of the help and of args.yaml.
 const std::vector<RecipeField>& recipe_fields();
 
-/// Sets one field from the words that a flag or a YAML value holds; no word means "unset" for what may be unset, and "true"
-/// for a switch. `where` begins the message of the Error: "--lr", "recipe.yaml:3: lr".
+/// Sets one field from the words that a flag or a YAML value holds; no word means "unset" for what
+/// may be unset, and "true" for a switch. `where` begins the message of the Error: "--lr",
+/// "recipe.yaml:3: lr".
 void set_field(Recipe& recipe, const RecipeField& field, const std::vector<std::string>& words,
                const std::string& where);
 void set_field(Recipe& recipe, std::string_view name, const std::vector<std::string>& words, const std::string& where);
@@ -155,8 +158,8 @@ struct PeakRate {
 };
 PeakRate peak_learning_rate(const Recipe& recipe);
 
-/// A sentence for each of batch and learning rate that the flags have changed from the file's, which were chosen for each other.
-/// `learning_rate`: the peak of the recipe with the flags.
+/// A sentence for each of batch and learning rate that the flags have changed from the file's,
+/// which were chosen for each other. `learning_rate`: the peak of the recipe with the flags.
 std::vector<std::string> departures_from_file(const Recipe& recipe, double learning_rate);
 
 }  // namespace vitrine

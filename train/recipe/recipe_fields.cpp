@@ -1,5 +1,5 @@
-// The table of a recipe's fields: name, member, accepted values, help. Flags, YAML keys, --help, the checks
-// and args.yaml come from it; a test fails where a member of Recipe has no row.
+// The table of a recipe's fields: name, member, accepted values, help. Flags, YAML keys, --help,
+// the checks and args.yaml come from it; a test fails where a member of Recipe has no row.
 #include <fmt/ranges.h>
 
 #include <cmath>
@@ -239,7 +239,8 @@ Fields run_fields() {
       {"cuda-graph", &Recipe::cuda_graph, yes_or_no(), "on a GPU, record an update once and replay it"},
       {"cuda-autotune", &Recipe::cuda_autotune, yes_or_no(),
        "on a GPU, time the algorithms for each product and keep the fastest; the bits may then differ from run to run"},
-      // A flag of timm's that --amp makes redundant: it is read so that timm's command lines can be pasted.
+      // A flag of timm's that --amp makes redundant: it is read so that timm's command lines can be
+      // pasted.
       {"amp-dtype", &Recipe::amp_dtype, one_of({"bfloat16"}),
        "of the activations with --amp; bfloat16 is the only one"},
   };

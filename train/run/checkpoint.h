@@ -1,7 +1,9 @@
-// Checkpoint: all that a training run is made of between two updates, in one safetensors file, so that it goes on bit for bit.
+// Checkpoint: all that a training run is made of between two updates, in one safetensors file, so
+// that it goes on bit for bit.
 //
-// The file holds the weights under their own names (any tool can read them), "ema/<name>" for their moving average,
-// "optimizer/<name>" for the optimiser's moments, and in its metadata the recipe (YAML) and the position (JSON).
+// The file holds the weights under their own names (any tool can read them), "ema/<name>" for their
+// moving average, "optimizer/<name>" for the optimiser's moments, and in its metadata the recipe
+// (YAML) and the position (JSON).
 #pragma once
 
 #include <array>
@@ -20,7 +22,8 @@ namespace vitrine {
 
 inline constexpr double unknown_figure = std::numeric_limits<double>::quiet_NaN();
 
-/// What distillation did, in percent of the training images. Unknown without a teacher, between_heads also with one head.
+/// What distillation did, in percent of the training images. Unknown without a teacher,
+/// between_heads also with one head.
 struct DistillationSummary {
   double teacher_right = unknown_figure;  // of mixed images, about the larger part
   double student_agrees = unknown_figure;
@@ -58,7 +61,8 @@ struct EpochSummary {
   DistillationSummary distillation = {};
 };
 
-/// Where a run is. The order of samples and their augmentation follow from (seed, epoch, batch); dropout from `generator`.
+/// Where a run is. The order of samples and their augmentation follow from (seed, epoch, batch);
+/// dropout from `generator`.
 struct RunState {
   std::int64_t epoch = 0;  // under way
   std::int64_t batch = 0;  // next of this epoch

@@ -21,8 +21,8 @@ std::string time_stamp() {
                      local.tm_hour, local.tm_min, local.tm_sec);
 }
 
-/// Makes `target` the same file as `source`, atomically. A hard link costs nothing, and is safe because no file here is ever
-/// changed in place; where the disk has none, a copy.
+/// Makes `target` the same file as `source`, atomically. A hard link costs nothing, and is safe
+/// because no file here is ever changed in place; where the disk has none, a copy.
 void link_atomically(const fs::path& source, const fs::path& target) {
   const fs::path temporary = target.parent_path() / fmt::format(".{}.partial", target.filename().string());
   std::error_code failure;
@@ -99,7 +99,8 @@ void RunFolder::save_epoch(const Checkpoint& checkpoint, std::int64_t epoch, boo
   if (is_best) link_atomically(last(), best());
   if (keep > 0) link_atomically(last(), path_ / fmt::format("checkpoint-{}.safetensors", epoch));
   auto numbered = numbered_checkpoints(path_);
-  // Checkpoints of later epochs are left from before the run was resumed at an earlier one: it takes another course now.
+  // Checkpoints of later epochs are left from before the run was resumed at an earlier one: it
+  // takes another course now.
   while (!numbered.empty() && numbered.rbegin()->first > epoch) {
     std::error_code ignored;
     fs::remove(numbered.rbegin()->second, ignored);

@@ -1,4 +1,5 @@
-// RunFolder: <output>/<stamp>-<model>-<size>/ with args.yaml, summary.csv, last, checkpoint-N, model_best and the weights.
+// RunFolder: <output>/<stamp>-<model>-<size>/ with args.yaml, summary.csv, last, checkpoint-N,
+// model_best and the weights.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,8 @@ class RunFolder {
 
   /// Replaces last.
   void save(const Checkpoint& checkpoint) const;
-  /// Replaces last, keeps it as checkpoint-<epoch> among the `keep` newest of these, and as model_best if it is.
+  /// Replaces last, keeps it as checkpoint-<epoch> among the `keep` newest of these, and as
+  /// model_best if it is.
   void save_epoch(const Checkpoint& checkpoint, std::int64_t epoch, bool is_best, std::int64_t keep) const;
 
  private:

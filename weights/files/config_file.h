@@ -16,12 +16,12 @@ class ConfigFile {
 
   /// Whether there is a value at "key" or "outer.key" that is not null.
   bool has(const std::string& key) const;
-  /// The value, or `fallback` where there is none. T: bool, std::int64_t, double, std::string, vectors of int, double
-  /// and string, and arrays of three std::int64_t or double.
+  /// The value, or `fallback` where there is none. T: bool, std::int64_t, double, std::string,
+  /// vectors of int, double and string, and arrays of three std::int64_t or double.
   template <class T>
   T get(const std::string& key, T fallback) const;
-  /// The names and values of the object at "key", strings without quotes and everything else as in JSON; empty where it
-  /// is none.
+  /// The names and values of the object at "key", strings without quotes and everything else as in
+  /// JSON; empty where it is none.
   std::vector<std::pair<std::string, std::string>> members(const std::string& key) const;
 
   /// "FILE: KEY", the beginning of a message.

@@ -18,7 +18,8 @@ namespace {
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
-/// "128 bytes needed, 64 bytes free on its disk": what a user wants to know first when a write fails.
+/// "128 bytes needed, 64 bytes free on its disk": what a user wants to know first when a write
+/// fails.
 std::string space_report(const std::filesystem::path& path, std::uint64_t needed) {
   std::error_code failure;
   const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");

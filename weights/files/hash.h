@@ -1,6 +1,8 @@
-// xxh64: a 64-bit hash of a block of memory, fast enough to check every checkpoint that is written or read.
+// xxh64: a 64-bit hash of a block of memory, fast enough to check every checkpoint that is written
+// or read.
 //
-// Source: the specification of XXH64 by Yann Collet ("xxHash fast digest algorithm", version 0.1.1).
+// Source: the specification of XXH64 by Yann Collet ("xxHash fast digest algorithm", version
+// 0.1.1).
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The strict reader and the writer of safetensors files. Everything that a header claims is checked before memory is taken.
+// The strict reader and the writer of safetensors files. Everything that a header claims is checked
+// before memory is taken.
 #include "weights/files/safetensors.h"
 
 #include <sys/stat.h>
@@ -57,7 +58,8 @@ const char* file_type_of(DType dtype) {
   return std::ranges::find_if(file_types, [&](const FileType& type) { return type.dtype == dtype; })->name;
 }
 
-/// Parses the header; a key that occurs twice in one object, or nesting deeper than the format has, is an Error.
+/// Parses the header; a key that occurs twice in one object, or nesting deeper than the format has,
+/// is an Error.
 Json parse_json(const std::string& text, const std::string& file) {
   std::vector<std::set<std::string>> keys;
   const Json::parser_callback_t watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
@@ -84,7 +86,8 @@ std::uint64_t integer_at(const Json& value, const std::string& where) {
   return value.get<std::uint64_t>();
 }
 
-/// One entry, checked on its own: dtype, shape, and a range of the size that these two ask for inside the data.
+/// One entry, checked on its own: dtype, shape, and a range of the size that these two ask for
+/// inside the data.
 TensorEntry parse_entry(const std::string& name, const Json& value, std::uint64_t data_size, const std::string& file) {
   const std::string where = fmt::format("{}: tensor '{}'", file, name);
   VT_CHECK(value.is_object() && value.size() == 3 && value.contains("dtype") && value.contains("shape") &&
@@ -184,7 +187,8 @@ void SafetensorsReader::parse_header(const std::string& header, std::uint64_t da
   for (std::size_t i = 0; i < entries_.size(); ++i) index_[entries_[i].name] = i;
 }
 
-/// Takes our own keys out of the metadata. One of them may be damaged, but not all: what is left of a scheme must be whole.
+/// Takes our own keys out of the metadata. One of them may be damaged, but not all: what is left of
+/// a scheme must be whole.
 void SafetensorsReader::parse_hashes(const std::string& header) {
   const auto scheme = metadata_.find(scheme_key);
   const auto own = metadata_.find(header_hash_key);
@@ -246,7 +250,8 @@ std::map<std::string, Tensor> read_safetensors(const std::filesystem::path& path
 
 namespace {
 
-/// The header of row-major CPU tensors, padded so that the data begins at a multiple of 8, with its own hash filled in.
+/// The header of row-major CPU tensors, padded so that the data begins at a multiple of 8, with its
+/// own hash filled in.
 std::string make_header(const NamedTensors& tensors, const Metadata& metadata, const std::string& file) {
   nlohmann::ordered_json about = {{scheme_key, scheme_version}, {header_hash_key, std::string(hash_digits, '0')}};
   for (const auto& [key, value] : metadata) {

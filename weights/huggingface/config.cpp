@@ -1,4 +1,5 @@
-// The settings of transformers' ViT, DeiT, Swin, ResNet and RegNet (their configuration classes), mapped to ours.
+// The settings of transformers' ViT, DeiT, Swin, ResNet and RegNet (their configuration classes),
+// mapped to ours.
 #include "weights/huggingface/config.h"
 
 #include <fmt/ranges.h>
@@ -24,7 +25,8 @@ void check_common(const ConfigFile& config, const std::string& activation) {
   expect_setting<std::int64_t>(config, "num_channels", 3);
 }
 
-/// Labels in the order of their numbers, up to the last that is more than its number, as "LABEL_7" is.
+/// Labels in the order of their numbers, up to the last that is more than its number, as "LABEL_7"
+/// is.
 void read_labels(const ConfigFile& config, HuggingFaceModel& model) {
   std::map<std::size_t, std::string> labels;
   for (const auto& [number, label] : config.members("id2label")) {
@@ -52,9 +54,11 @@ void read_labels(const ConfigFile& config, HuggingFaceModel& model) {
   while (!model.label_names.empty() && is_number()) model.label_names.pop_back();
 }
 
-// ---- One architecture each. The fallbacks are the defaults of transformers, which its files may leave out. ----
+// ---- One architecture each. The fallbacks are the defaults of transformers, which its files may
+// leave out. ----
 
-/// "vit_base_patch16_224" where that exists, else a name of the same kind, whose sizes the options change.
+/// "vit_base_patch16_224" where that exists, else a name of the same kind, whose sizes the options
+/// change.
 std::string name_of_vit(const ModelOptions& o, bool distilled) {
   static const std::map<std::int64_t, const char*> sizes = {
       {192, "tiny"}, {384, "small"}, {768, "base"}, {1024, "large"}, {1280, "huge"}};
@@ -137,7 +141,8 @@ void read_resnet(const ConfigFile& config, HuggingFaceModel& model) {
   model.name = type == "bottleneck" ? "resnet50" : depths == std::vector<int>{3, 4, 6, 3} ? "resnet34" : "resnet18";
 }
 
-/// Only the published ones: our RegNetY takes its widths from a line, and not every list of widths lies on one.
+/// Only the published ones: our RegNetY takes its widths from a line, and not every list of widths
+/// lies on one.
 void read_regnet(const ConfigFile& config, HuggingFaceModel& model) {
   check_common(config, "relu");
   expect_setting(config, "downsample_in_first_stage", true);

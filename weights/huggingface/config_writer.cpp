@@ -1,4 +1,5 @@
-// The other direction of weights/huggingface/config.cpp: what transformers must be told to build a model of ours.
+// The other direction of weights/huggingface/config.cpp: what transformers must be told to build a
+// model of ours.
 #include <nlohmann/json.hpp>
 
 #include "data/augment/transforms.h"
@@ -10,7 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// ---- One architecture each. The keys are transformers', and a check is for what it cannot be told. ----
+// ---- One architecture each. The keys are transformers', and a check is for what it cannot be
+// told. ----
 
 Json config_of_vit(const Model&, const ViTConfig& c) {
   return {{"model_type", "vit"},
@@ -37,8 +39,8 @@ Json config_of_deit(const Model& model, const DistilledConfig& c) {
   return config;
 }
 
-/// Hugging Face's Swin keeps its tables for whole windows where a map is smaller, and pads a map before it is shifted, where
-/// ours, as timm's, is padded behind.
+/// Hugging Face's Swin keeps its tables for whole windows where a map is smaller, and pads a map
+/// before it is shifted, where ours, as timm's, is padded behind.
 void check_maps_of_swin(const Model& model, const SwinConfig& c) {
   std::int64_t side = c.grid();
   for (const int depth : c.depths) {

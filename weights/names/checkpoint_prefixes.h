@@ -1,4 +1,5 @@
-// What the names of tensors in a checkpoint begin with, besides the weights, which stand under their own names.
+// What the names of tensors in a checkpoint begin with, besides the weights, which stand under
+// their own names.
 #pragma once
 
 #include <string_view>

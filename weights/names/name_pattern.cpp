@@ -8,7 +8,8 @@
 namespace vitrine {
 namespace {
 
-/// Reads the number at the start of `text` and moves past it. Leading zeros are not how names are numbered.
+/// Reads the number at the start of `text` and moves past it. Leading zeros are not how names are
+/// numbered.
 std::optional<std::int64_t> take_number(std::string_view& text) {
   std::int64_t value = 0;
   const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), value);

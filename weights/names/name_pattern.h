@@ -1,5 +1,6 @@
-// Patterns for names of weights with numbers in them: what one library calls `features.5.0.norm1.weight` another calls
-// `layers.2.blocks.0.norm1.weight`, which two patterns with the same variables say.
+// Patterns for names of weights with numbers in them: what one library calls
+// `features.5.0.norm1.weight` another calls `layers.2.blocks.0.norm1.weight`, which two patterns
+// with the same variables say.
 //
 //   const NamePattern theirs("features.{2s+1}.{j}.norm1.*"), ours("layers.{s}.blocks.{j}.norm1.*");
 //   if (const auto found = theirs.match(name)) renamed = ours.fill(*found);
@@ -21,8 +22,8 @@ struct NameMatch {
   std::size_t part = 0;  // which word of `[a|b|c]`
 };
 
-/// Text in which `{s}`, `{s+1}` and `{2s+1}` are numbers computed from a variable that is at least 0, `[a|b|c]` is one
-/// of these words, and `*` at the end is a word without dots.
+/// Text in which `{s}`, `{s+1}` and `{2s+1}` are numbers computed from a variable that is at least
+/// 0, `[a|b|c]` is one of these words, and `*` at the end is a word without dots.
 class NamePattern {
  public:
   NamePattern(const std::string& text);  // not explicit: tables of patterns are written as text

@@ -60,14 +60,15 @@ std::string full_name(const std::string& name, const std::string& prefix, const 
 
 /// The table that understands most of the names; the first among equals.
 ///
-/// For example, a file has "module.features.3.1.mlp.0.weight", and all its other names begin with "module." too: that
-/// is the prefix, which goes. What remains has a row in the table "torchvision's Swin", and in no other:
+/// For example, a file has "module.features.3.1.mlp.0.weight", and all its other names begin with
+/// "module." too: that is the prefix, which goes. What remains has a row in the table
+/// "torchvision's Swin", and in no other:
 ///
 ///   theirs  features.{2s+1}.{j}.mlp.0.*       matches with s = 1, j = 1, * = weight
 ///   ours    layers.{s}.blocks.{j}.mlp.fc1.*   filled in: layers.1.blocks.1.mlp.fc1.weight
 ///
-/// All names are counted so. This table has rows for most of them and is chosen. Had it been "timm's Swin", of the role
-/// `ours`, then the names would stay as they are.
+/// All names are counted so. This table has rows for most of them and is chosen. Had it been
+/// "timm's Swin", of the role `ours`, then the names would stay as they are.
 const NameTable* choose_table(const std::vector<std::string>& names, const std::string& prefix) {
   const NameTable* best = nullptr;
   std::ptrdiff_t most = 0;

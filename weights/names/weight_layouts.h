@@ -1,11 +1,13 @@
-// Weights under the names of timm, torchvision or Hugging Face: which library wrote them is seen from the names.
+// Weights under the names of timm, torchvision or Hugging Face: which library wrote them is seen
+// from the names.
 //
 //   const TranslatedWeights weights = to_our_layout(read_weights("vit_b_16.safetensors"));
 //   model.load_state_dict(weights.state);  // our names
 //   const StateDict theirs = to_layout(model.state_dict(), WeightLayout::huggingface);
 //
-// Ours is timm's layout. ViT, distilled DeiT (which torchvision lacks), Swin, ResNet and RegNet are known; of Swin also the
-// files of its authors. The names themselves stand in weights/names/weight_tables.cpp.
+// Ours is timm's layout. ViT, distilled DeiT (which torchvision lacks), Swin, ResNet and RegNet are
+// known; of Swin also the files of its authors. The names themselves stand in
+// weights/names/weight_tables.cpp.
 #pragma once
 
 #include <cstdint>
@@ -39,19 +41,20 @@ struct TranslatedWeights {
   std::string description() const;
   /// Whose names the file has; timm where nothing had to be translated, and for Swin's authors.
   WeightLayout layout() const;
-  /// What the file calls a weight of ours, or would call it: three names for a `qkv` where query, key and value are
-  /// apart.
+  /// What the file calls a weight of ours, or would call it: three names for a `qkv` where query,
+  /// key and value are apart.
   std::vector<std::string> names_of(const std::string& ours) const;
   /// The shape of each of these in the file, for a weight of ours with this shape.
   Shape shape_of(const std::string& ours, const Shape& shape) const;
 };
 
-/// Sees the layout from the names and renames; joins query, key and value. Weights of no known layout keep their names.
-/// Error where query, key and value differ in shape.
+/// Sees the layout from the names and renames; joins query, key and value. Weights of no known
+/// layout keep their names. Error where query, key and value differ in shape.
 TranslatedWeights to_our_layout(const StateDict& weights);
 
-/// Weights with our names under those of `layout`, without copies where none are needed; torchvision's Swin gets its
-/// index buffers. Error for a weight that has no name there, such as `fc_norm`: only timm's ViT averages its tokens.
+/// Weights with our names under those of `layout`, without copies where none are needed;
+/// torchvision's Swin gets its index buffers. Error for a weight that has no name there, such as
+/// `fc_norm`: only timm's ViT averages its tokens.
 StateDict to_layout(const StateDict& weights, WeightLayout layout);
 
 }  // namespace vitrine

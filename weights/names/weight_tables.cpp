@@ -1,5 +1,5 @@
-// The tables of names: timm's on the left, the other library's on the right. From the state dicts of timm 1.0,
-// torchvision 0.29, transformers 4 and 5 and the files of microsoft/Swin-Transformer.
+// The tables of names: timm's on the left, the other library's on the right. From the state dicts
+// of timm 1.0, torchvision 0.29, transformers 4 and 5 and the files of microsoft/Swin-Transformer.
 #include "weights/names/weight_tables.h"
 
 #include <utility>
@@ -43,7 +43,8 @@ Rows huggingface_vit() {
           {"head.*", "classifier.*"}};
 }
 
-/// What transformers 5 calls the layers of ViT, DeiT and Swin in memory. (Its files keep the names of version 4.)
+/// What transformers 5 calls the layers of ViT, DeiT and Swin in memory. (Its files keep the names
+/// of version 4.)
 const Replacements& transformers_5() {
   static const Replacements all = {{".encoder.layer.", ".layers."},
                                    {"attention.attention.[query|key|value]", "attention.[q_proj|k_proj|v_proj]"},
@@ -157,7 +158,8 @@ Rows joined(Rows rows, const Rows& more) {
   return rows;
 }
 
-/// The rows with text on their right sides replaced; in each row every replacement acts once, in order.
+/// The rows with text on their right sides replaced; in each row every replacement acts once, in
+/// order.
 Rows replaced(Rows rows, const Replacements& replacements) {
   for (auto& [ours, theirs] : rows) {
     for (const auto& [from, to] : replacements) {

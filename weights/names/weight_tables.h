@@ -1,4 +1,5 @@
-// The names that other libraries give to weights, one table for each library and architecture. Private to models/.
+// The names that other libraries give to weights, one table for each library and architecture.
+// Private to models/.
 #pragma once
 
 #include <string>
@@ -8,8 +9,8 @@
 
 namespace vitrine {
 
-/// One kind of weight. Where their pattern has words `[query|key|value]`, ours is those tensors one after the other
-/// along dim 0.
+/// One kind of weight. Where their pattern has words `[query|key|value]`, ours is those tensors one
+/// after the other along dim 0.
 struct NameRow {
   NamePattern ours, theirs;
   bool flat_grid = false;  // theirs (1, H W, C) is our (1, H, W, C)
