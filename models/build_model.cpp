@@ -118,6 +118,22 @@ SwinConfig apply(const std::string& name, SwinConfig config, const ModelOptions&
   return config;
 }
 
+CvTConfig apply(const std::string& name, CvTConfig config, const ModelOptions& o) {
+  check_vit_options_absent(name, o);
+  check_swin_options_absent(name, o);
+  check_absent(name, "patch_size", o.patch_size);
+  check_absent(name, "norm_eps", o.norm_eps);
+  override_with(o.num_classes, config.classes);
+  override_with(o.img_size, config.image);
+  if (o.depths) config.depths = o.depths->values;
+  if (o.num_heads) config.heads = o.num_heads->values;
+  override_with(o.embed_dim, config.dim);
+  override_with(o.mlp_ratio, config.mlp_ratio);
+  override_with(o.drop_rate, config.drop_rate);
+  override_with(o.drop_path_rate, config.drop_path_rate);
+  return config;
+}
+
 DistilledHead distilled_head(const std::string& text) {
   if (text == "both") return DistilledHead::both;
   if (text == "class") return DistilledHead::classes;
@@ -185,6 +201,11 @@ Model build_model(const std::string& name, const CatalogEntry& entry, const Mode
   if (const auto* config = std::get_if<SwinConfig>(&entry.config)) {
     info.no_decay = swin_no_decay();
     return wrapped(SwinTransformer::make(apply(name, *config, options), init), std::move(info));
+  }
+  if (const auto* config = std::get_if<CvTConfig>(&entry.config)) {
+    info.no_decay = cvt_no_decay();
+    info.takes_any_size = true;
+    return wrapped(ConvolutionalVisionTransformer::make(apply(name, *config, options), init), std::move(info));
   }
   if (const auto* config = std::get_if<ResNetConfig>(&entry.config)) {
     info.no_decay = {};

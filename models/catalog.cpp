@@ -96,6 +96,22 @@ void add_swins(Catalog& entries) {
   add("tiny", cifar);
 }
 
+/// cvt_<layers>_<image>: tables 2 and 3 of the paper. For CIFAR the first tokens are 3 x 3 pixels wide and 2 apart.
+void add_cvts(Catalog& entries) {
+  const auto add = [&](const char* name, const CvTConfig& config) {
+    PretrainedConfig pretrained = imagenet(config.image);
+    if (config.image == 224) pretrained.crop_pct = 0.875;
+    pretrained.first_conv = "stage0.patch_embed.proj";
+    entries[fmt::format("cvt_{}_{}", name, config.image)] = {config, pretrained};
+  };
+  for (const std::int64_t image : {224, 384}) {
+    add("13", {.image = image});
+    add("21", {.image = image, .depths = {1, 4, 16}});
+  }
+  add("w24", {.image = 384, .depths = {2, 2, 20}, .heads = {3, 12, 16}, .dim = 192, .drop_path_rate = 0.3});
+  add("13", {.image = 32, .classes = 10, .stem_kernel = 3, .stem_stride = 2, .stem_padding = 1});
+}
+
 /// resnet18, resnet34, resnet50; and for small images resnet<N>_cifar: the paper's own (N = 20, 56: 16 channels, three stages,
 /// with 1 x 1 convolutions as shortcuts) and the wide form that later work uses (N = 18).
 void add_resnets(Catalog& entries) {
@@ -177,6 +193,7 @@ const Catalog& catalog() {
     add_vits(all);
     add_deits(all);
     add_swins(all);
+    add_cvts(all);
     add_resnets(all);
     add_regnets(all);
     add_hybrids(all);

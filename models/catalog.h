@@ -5,6 +5,7 @@
 #include <string>
 #include <variant>
 
+#include "models/cvt.h"
 #include "models/hybrid.h"
 #include "models/registry.h"
 #include "models/regnet.h"
@@ -19,7 +20,8 @@ struct DistilledConfig {
   ViTConfig vit;
 };
 
-using ModelConfig = std::variant<ViTConfig, DistilledConfig, HybridConfig, SwinConfig, ResNetConfig, RegNetConfig>;
+using ModelConfig =
+    std::variant<ViTConfig, DistilledConfig, HybridConfig, SwinConfig, CvTConfig, ResNetConfig, RegNetConfig>;
 
 struct CatalogEntry {
   ModelConfig config;

@@ -1,4 +1,4 @@
-// Names of blocks: blocks.3 (ViT), layers.1.blocks.0 (Swin), layer2.0 (ResNet), s2.b1 (RegNet).
+// Names of blocks: blocks.3 (ViT), layers.1.blocks.0 (Swin), stage1.blocks.0 (CvT), layer2.0 (ResNet), s2.b1 (RegNet).
 #include "models/parameter_depth.h"
 
 #include <algorithm>
@@ -12,8 +12,9 @@ bool is_head_parameter(const std::string& name) {
 }
 
 std::vector<int> parameter_depths(const std::vector<std::string>& names) {
-  static const std::regex block(R"((blocks\.\d+|layers\.\d+\.blocks\.\d+|layer\d+\.\d+|s\d+\.b\d+)\..*)");
-  static const std::regex joint(R"(layers\.\d+\.downsample\..*)");  // Swin merges patches at the start of a stage
+  static const std::regex block(R"((blocks\.\d+|(?:layers\.|stage)\d+\.blocks\.\d+|layer\d+\.\d+|s\d+\.b\d+)\..*)");
+  // At the start of a stage Swin merges patches, and CvT makes new tokens.
+  static const std::regex joint(R"(layers\.\d+\.downsample\..*|stage[1-9]\d*\.(patch_embed\..*|cls_token))");
   std::vector<int> depths;
   std::string current;
   int blocks = 0;

@@ -9,6 +9,7 @@
 
 namespace vitrine {
 
+struct ConvolutionalVisionTransformer;
 struct DistilledVisionTransformer;
 struct HybridVisionTransformer;
 struct RegNet;
@@ -41,6 +42,7 @@ ModelSummary summarize(const SwinTransformer& model);
 ModelSummary summarize(const HybridVisionTransformer& model);
 ModelSummary summarize(const ResNet& model);  // for images of config.image pixels
 ModelSummary summarize(const RegNet& model);
+ModelSummary summarize(const ConvolutionalVisionTransformer& model);  // for images of config.image pixels
 
 /// The table for a terminal: a header, a row for each layer, the totals.
 std::string to_table(const ModelSummary& summary);

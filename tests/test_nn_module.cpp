@@ -1,6 +1,7 @@
 // Modules as lists of fields: names, counts, state dicts, copies; and that no list forgets a member.
 #include <gtest/gtest.h>
 
+#include "models/cvt.h"
 #include "models/deit.h"
 #include "models/hybrid.h"
 #include "models/regnet.h"
@@ -59,13 +60,15 @@ struct Forgetful {
 
 template <class M>
 class Fields : public testing::Test {};
-// But ResNet, RegNet and HybridVisionTransformer, which list the elements of a vector or of a module one by one.
+// But ResNet, RegNet, ConvolutionalVisionTransformer and HybridVisionTransformer, which list the elements of a vector or of a
+// module one by one.
 using AllModules =
     testing::Types<Linear, LayerNorm, Dropout, DropPath, MultiHeadAttention, Mlp, PatchConvolution, PatchEmbed,
                    TransformerBlock, TanhLayer, VisionTransformer, DistilledVisionTransformer, WindowAttention,
                    SwinBlock, PatchMerging, SwinStage, SwinPatchEmbed, SwinHead, SwinTransformer, Conv2d, BatchNorm2d,
                    GroupNorm, MaxPool2d, StdConv2d, ResNetShortcut, ResNetBlock, ConvNorm, SqueezeExcitation,
-                   RegNetBlock, HybridShortcut, HybridBlock, HybridStage, HybridBackbone>;
+                   RegNetBlock, HybridShortcut, HybridBlock, HybridStage, HybridBackbone, ConvEmbed, ConvProjection,
+                   ConvAttention, CvTBlock, CvTStage>;
 TYPED_TEST_SUITE(Fields, AllModules);
 
 TYPED_TEST(Fields, ListEveryMember) { EXPECT_EQ(listed_count<TypeParam>(), member_count<TypeParam>()); }

@@ -17,7 +17,7 @@ struct HuggingFaceModel {
   std::vector<std::string> label_names;  // empty where the file only numbers them
 };
 
-/// Of model_type vit, deit, swin, resnet or regnet; Error that names file and key for another, and for settings that no model
+/// Of model_type vit, deit, swin, cvt, resnet or regnet; Error that names file and key for another, and for settings that no model
 /// of ours has.
 HuggingFaceModel read_huggingface_model(const ConfigFile& config);
 
