@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/check_images.h"
-#include "models/summary_rows.h"
+#include "models/family/check_images.h"
+#include "models/family/summary_rows.h"
 
 namespace vitrine {
 namespace {

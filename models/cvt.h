@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "models/family.h"
+#include "models/family/family.h"
 #include "nn/image_layers.h"
 
 namespace vitrine {

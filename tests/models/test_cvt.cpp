@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "models/catalog.h"
-#include "models/parameter_depth.h"
+#include "models/family/parameter_depth.h"
 #include "tests/models/model_checks.h"
 #include "tests/support/golden_model.h"
 
