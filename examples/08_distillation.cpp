@@ -29,8 +29,8 @@ void train(const Model& model, const Batch& digits, auto&& loss_of) {
   }
 }
 
-/// The classes that a model finds most likely. Nothing is recorded, for nobody asks how the model
-/// would have to change; and no Pass says training, so batch norms use the statistics that they
+/// The classes that a model finds most likely. Nothing is recorded, since no gradient is
+/// wanted; and no Pass says training, so batch norms use the statistics that they
 /// have, and learn nothing. The two heads of a DeiT answer together, by the mean of their logits.
 Tensor answers(const Model& model, const Tensor& images) {
   const PauseRecording pause;

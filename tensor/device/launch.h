@@ -23,8 +23,8 @@ namespace vitrine {
   } while (false)
 
 /// The stream that the library works on: one for each device. What is queued on it runs in order,
-/// so a block of memory can go back to the cache while a kernel that reads it is still waiting:
-/// whoever gets it next is queued behind.
+/// so a block of memory can go back to the cache while a kernel that reads it is still waiting: the
+/// next kernel that gets the block is queued behind.
 cudaStream_t current_stream();
 
 /// Starts kernel(args...) on `grid` x `block` threads with `shared_bytes` of dynamic shared memory.

@@ -1,4 +1,4 @@
-// Tells AddressSanitizer which bytes of a block nobody may touch: without it, a block that waits in
+// Tells AddressSanitizer which bytes of a block no code may touch: without it, a block that waits in
 // the cache, or the rest of a block that is larger than what was asked for, would look like good
 // memory.
 #pragma once
