@@ -166,7 +166,7 @@ void add_labels(Json& config, std::int64_t classes, const std::vector<std::strin
 
 /// The shorter side of an image before its middle is cut out, as in `vitrine eval`.
 int resized_side(const PretrainedConfig& p) {
-  return EvalTransform{.image_size = static_cast<int>(p.input_size[1]), .crop_fraction = p.crop_pct}.resized_side();
+  return EvalTransform{.image_size = static_cast<int>(p.input_size[1]), .crop_pct = p.crop_pct}.resized_side();
 }
 
 std::string to_text(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
