@@ -25,8 +25,7 @@ fs::path weights_file(const fs::path& path) {
   return path.extension() == ".safetensors" ? path : path / "model.safetensors";
 }
 
-/// The weights under our names; Error where the layout of the file has no place for one of its
-/// names.
+/// The weights under our names. Throws if the file's layout does not know one of its names.
 TranslatedWeights read_translated(const std::string& source) {
   TranslatedWeights weights = to_our_layout(read_weights(source));
   VT_CHECK(weights.unknown.empty(), "{}: {} is not a name of {}, and {} others: nothing was written", source,

@@ -1,5 +1,5 @@
 // One block of threads, played on the CPU: every CUDA thread is a fibre, and barriers and warp
-// operations are places where fibres wait for each other. What a kernel can name (threadIdx,
+// operations are points at which fibres wait for each other. What a kernel can name (threadIdx,
 // __syncthreads, ...) is in cuda_runtime.h.
 #pragma once
 

@@ -116,8 +116,8 @@ void for_each_parameter(M& module, Visit&& visit, const std::string& prefix = ""
       prefix);
 }
 
-/// The parameters by name, for optimisers and gradient checks. The pointers last as long as the
-/// module stays in place.
+/// The parameters by name, for optimisers and gradient checks. The pointers are valid until the
+/// module is moved or destroyed.
 template <Module M>
 std::vector<NamedParameter> parameters(M& module) {
   std::vector<NamedParameter> list;
