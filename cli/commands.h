@@ -9,7 +9,7 @@
 
 namespace vitrine {
 
-/// What the program ends with; also in `vitrine --help`.
+/// The exit status of the program; also in `vitrine --help`.
 enum ExitCode : int {
   exit_success = 0,
   exit_failure = 1,   // something could not be done, a file that a flag names is missing or unfit, or a check failed

@@ -55,8 +55,8 @@ std::string flags_for_eval(const LoadedModel& loaded) {
                      fmt::join(p.mean, " "), fmt::join(p.std, " "));
 }
 
-/// Writes the weights, in a folder with what its layout says of the model; returns how the report
-/// of it ends.
+/// Writes the weights; into a folder also the files by which the layout describes a model. Returns
+/// the end of the report's line, which names those files.
 std::string write_converted(const ConvertOptions& options, WeightLayout layout, const fs::path& target,
                             const StateDict& converted) {
   const bool described = is_described(options.source), into_folder = target != options.destination;

@@ -1,4 +1,4 @@
-// The scheduler of one block: which fibre runs next, and who waits for whom.
+// The scheduler of one block: which fibre runs next, and which fibres wait for each other.
 #include "host_cuda/block.h"
 
 #include <algorithm>

@@ -139,7 +139,7 @@ std::int64_t parameter_count(const M& module) {
 
 using StateDict = std::vector<std::pair<std::string, Tensor>>;
 
-/// What did not fit when a state dict was loaded.
+/// The names that did not match when a state dict was loaded.
 struct LoadReport {
   struct Mismatch {
     std::string name;
