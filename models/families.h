@@ -1,6 +1,7 @@
 // The model families. A family is its own files and a line here: see models/family/family.h.
 #pragma once
 
+#include "models/cvt.h"
 #include "models/deit.h"
 #include "models/hybrid.h"
 #include "models/regnet.h"
@@ -14,6 +15,7 @@ using Families = FamilyList<ViTFamily,        //
                             DistilledFamily,  //
                             HybridFamily,     //
                             SwinFamily,       //
+                            CvTFamily,        //
                             ResNetFamily,     //
                             RegNetFamily>;
 

@@ -33,6 +33,26 @@ bool matches(std::string_view glob, std::string_view text) {
   return !text.empty() && (glob[0] == '?' || glob[0] == text[0]) && matches(glob.substr(1), text.substr(1));
 }
 
+/// What an option means, and to which families.
+struct Meaning {
+  std::string text;
+  std::vector<std::string> families;
+};
+
+std::vector<Meaning> meanings_of(std::string_view name) {
+  std::vector<Meaning> meanings;
+  Families::for_each([&]<ModelFamily F>() {
+    typename F::Config config;
+    F::Config::options(config, [&](auto option, auto&, const char* text) {
+      if (option_name(option) != name) return;
+      auto meaning = std::ranges::find(meanings, text, &Meaning::text);
+      if (meaning == meanings.end()) meaning = meanings.insert(meaning, {text, {}});
+      meaning->families.emplace_back(F::name);
+    });
+  });
+  return meanings;
+}
+
 }  // namespace
 
 Model create_model(std::string_view name, const ModelOptions& options) {
@@ -52,23 +72,10 @@ ModelSummary summarize_model(std::string_view name, const ModelOptions& options)
 }
 
 std::vector<std::string> explain_options() {
-  struct Meaning {
-    std::string text;
-    std::vector<std::string> families;
-  };
   std::vector<std::string> lines;
   static const ModelOptions any;
   ModelOptions::architecture(any, [&](const char* name, const auto&) {
-    std::vector<Meaning> meanings;
-    Families::for_each([&]<ModelFamily F>() {
-      typename F::Config config;
-      F::Config::options(config, [&](auto option, auto&, const char* text) {
-        if (std::string_view(option_name(option)) != name) return;
-        const auto same = std::ranges::find(meanings, text, &Meaning::text);
-        (same == meanings.end() ? meanings.emplace_back(Meaning{text, {}}) : *same).families.emplace_back(F::name);
-      });
-    });
-    for (const auto& [text, families] : meanings) {
+    for (const auto& [text, families] : meanings_of(name)) {
       lines.push_back(fmt::format("{} ({}): {}", name, fmt::join(families, ", "), text));
     }
   });

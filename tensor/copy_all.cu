@@ -12,7 +12,7 @@
 namespace vitrine {
 namespace {
 
-// How a source element changes its target element: the new value of the target.
+// What each copy does to an element of its target: assigns the source, adds it, or averages.
 struct Assign {
   static constexpr bool reads_target = false;
   template <class T>

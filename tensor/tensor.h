@@ -21,7 +21,7 @@
 
 namespace vitrine {
 
-/// The tape node that produced a tensor. Only the tape reads and writes it.
+/// Which node of which tape made a tensor. Only the tape reads and writes it.
 struct Trace {
   std::uint64_t tape = 0;  // serial number of the tape; 0 = none
   std::int64_t node = -1;

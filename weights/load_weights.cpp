@@ -58,8 +58,8 @@ class Adapter {
     tensor = resize_patch_kernel(tensor, wanted[2], wanted[3]);
   }
 
-  /// The source must have a square of patches behind the tokens that the model has. (Of other
-  /// tokens that is noticed: one or two beside a square make no square.)
+  /// The source must have a square of patches behind the tokens that the model has. (A source with
+  /// one token more or less is noticed: a square and one or two more make no square.)
   void adapt_embedding(Tensor& tensor, const Shape& wanted) {
     if (tensor.dim() != 3 || tensor.size(2) != wanted[2]) return;
     std::int64_t prefix = 0;

@@ -7,7 +7,7 @@
 
 namespace vitrine {
 
-/// Kernel (D, C, h, w) -> (D, C, height, width), for patches of so many pixels: w' = pinv(B^T) w,
+/// Kernel (D, C, h, w) -> (D, C, height, width), for patches of that size: w' = pinv(B^T) w,
 /// where B resizes a patch (bicubic with antialias). Of a larger patch the token is then that of
 /// the patch before it was enlarged; of a smaller one it differs least on average over white noise.
 /// Beyer et al. 2023, "FlexiViT: One model for all patch sizes", section 3 (PI-resize); timm's

@@ -82,7 +82,7 @@ __global__ void block_per_row(Forward f) {
 // ---- Rung 3: one warp per row ----
 //
 // The 32 lanes of a warp can read each other's registers (a "shuffle"): five exchanges add up their
-// sums, without shared memory and without a barrier. A warp that waits for memory holds nobody up,
+// sums, without shared memory and without a barrier. A warp that waits for memory delays no other,
 // and the others of its multiprocessor, up to 63, each with a row of its own, fill the time. Loads
 // stay coalesced: lane l has the columns l, l + 32, l + 64, ...
 

@@ -13,8 +13,8 @@ namespace vitrine::ladders {
 /// Larger than in a model, so that a rung that forgot it would be noticed.
 inline constexpr float epsilon = 1e-3f;
 
-/// The rungs that keep a row in the registers of a warp hold so many numbers at most; an Error
-/// beyond.
+/// The longest row, in elements, that the rungs with a row in the registers of a warp can hold; an
+/// Error beyond.
 inline constexpr int most_columns = 1024;
 
 /// Size (rows, D). Inputs x (rows, D), weight (D), bias (D); result y (rows, D).

@@ -46,7 +46,8 @@ def named_as_in_files(model):
         return {name: t.clone() for name, t in safetensors.torch.load_file(f"{folder}/model.safetensors").items()}
 
 
-def make(file, model, side, seed, rename=lambda tensors: tensors, logits_of=lambda model, images: model(images)):
+def make(file, model, side, seed, rename=lambda tensors: tensors, logits_of=lambda model, images: model(images), has_no_gradient=lambda name: False):
+    """`has_no_gradient`: whether a parameter's gradient is 0 in exact arithmetic, as which it is stored then."""
     model = model.double().eval()
     randomise(model, seed)
     weights = rename(named_as_in_files(model))
@@ -59,7 +60,11 @@ def make(file, model, side, seed, rename=lambda tensors: tensors, logits_of=lamb
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             of_keys = "k_proj.bias" in name  # softmax ignores a shift of the keys
-            assert of_keys or parameter.grad.abs().max() > 1e-7, f"{name} has a trivial gradient"
+            if has_no_gradient(name):
+                assert parameter.grad.abs().max() < 1e-15, f"{name} has a gradient"
+                parameter.grad.zero_()
+            else:
+                assert of_keys or parameter.grad.abs().max() > 1e-7, f"{name} has a trivial gradient"
             parameter.copy_(parameter.grad)
     gradients = rename(named_as_in_files(model))
     buffers = {name for name, _ in model.named_buffers()}

@@ -27,6 +27,7 @@ std::vector<Family> families() {
       {"swin_tiny_patch2_window4_32",
        {.embed_dim = 12, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2})},
        {"head.fc"}},
+      {"cvt_13_32", {.embed_dim = 4, .depths = PerStage({1, 1, 1})}, {"head"}},
       {"resnet20_cifar", {.depths = PerStage({1, 1})}, {"fc"}},
       {"regnety_002", {.img_size = 32}, {"head.fc"}},
       {"vit_tiny_r_s16_p8_224", hybrid},

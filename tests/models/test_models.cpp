@@ -148,7 +148,8 @@ TEST(Registry, ListsByGlob) {
   EXPECT_EQ(list_models("deit*distilled*").size(), 6u);
   EXPECT_EQ(list_models("swin_*_224").size(), 4u);
   std::size_t together = 0;
-  for (const char* family : {"vit*", "deit*", "swin*", "resnet*", "regnety*"}) together += list_models(family).size();
+  for (const char* family : {"vit*", "deit*", "swin*", "cvt*", "resnet*", "regnety*"})
+    together += list_models(family).size();
   EXPECT_EQ(list_models().size(), together);
   EXPECT_TRUE(std::ranges::is_sorted(list_models()));
 }

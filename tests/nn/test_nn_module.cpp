@@ -42,8 +42,9 @@ struct Forgetful {
 
 /// A module that lists the elements of a vector, or the fields of a module, as its own.
 template <class M>
-constexpr bool is_flattened = std::same_as<M, DistilledVisionTransformer> || std::same_as<M, HybridVisionTransformer> ||
-                              std::same_as<M, ResNet> || std::same_as<M, RegNet>;
+constexpr bool is_flattened =
+    std::same_as<M, DistilledVisionTransformer> || std::same_as<M, HybridVisionTransformer> ||
+    std::same_as<M, ConvolutionalVisionTransformer> || std::same_as<M, ResNet> || std::same_as<M, RegNet>;
 
 /// The module in an optional or a vector; void for other types.
 template <class T>

@@ -128,8 +128,8 @@ TEST_F(BatchNormTeacher, SeesImagesOfTheStudentsSize) {
   EXPECT_TRUE(std::isfinite(trainer.state().history.at(0).train_loss));
 }
 
-TEST(Teacher, OnlyConvolutionalNetworksTakeAnySize) {
-  for (const char* name : {"resnet20_cifar", "regnety_002"}) {
+TEST(Teacher, OnlyModelsWithConvolutionsTakeAnySize) {
+  for (const char* name : {"resnet20_cifar", "regnety_002", "cvt_13_32"}) {
     EXPECT_TRUE(create_model(name).info().takes_any_size) << name;
   }
   for (const char* name : {"vit_tiny_patch4_32", "deit_tiny_patch4_32", "deit_tiny_distilled_patch4_32",

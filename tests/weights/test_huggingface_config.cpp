@@ -51,6 +51,9 @@ TEST(HuggingFaceConfig, EveryArchitectureGoesThereAndBack) {
            {"deit_tiny_distilled_patch4_32", deit},
            {"swin_tiny_patch2_window4_32", small_swin},
            {"swin_tiny_patch2_window4_32", swin},
+           {"cvt_13_224",
+            {.num_classes = 3, .img_size = 48, .embed_dim = 6, .depths = PerStage({1, 1, 2}), .mlp_ratio = 2}},
+           {"cvt_13_32", {.num_classes = 3, .embed_dim = 8, .num_heads = PerStage({2, 2, 4})}},
            {"resnet18", {.num_classes = 3, .img_size = 48, .depths = PerStage({1, 2, 1})}},
            {"resnet50", {.num_classes = 3, .img_size = 48, .depths = PerStage({1, 1})}},
            {"regnety_002", {.num_classes = 3, .img_size = 48}}}) {
@@ -126,6 +129,13 @@ TEST(HuggingFaceConfig, SaysWhatTransformersAsks) {
     "model_type": "regnet", "architectures": ["RegNetForImageClassification"], "num_channels": 3, "embedding_size": 32,
     "hidden_sizes": [24, 56, 152, 368], "depths": [1, 1, 4, 7], "groups_width": 8, "layer_type": "y",
     "hidden_act": "relu", "downsample_in_first_stage": true})"));
+  EXPECT_EQ(config("cvt_13_224", {.embed_dim = 16}), json::parse(R"({
+    "model_type": "cvt", "architectures": ["CvtForImageClassification"], "num_channels": 3, "patch_sizes": [7, 3, 3],
+    "patch_stride": [4, 2, 2], "patch_padding": [2, 1, 1], "embed_dim": [16, 48, 96], "num_heads": [1, 3, 6],
+    "depth": [1, 2, 10], "mlp_ratio": [4.0, 4.0, 4.0], "qkv_bias": [true, true, true],
+    "cls_token": [false, false, true], "qkv_projection_method": ["dw_bn", "dw_bn", "dw_bn"],
+    "kernel_qkv": [3, 3, 3], "padding_kv": [1, 1, 1], "stride_kv": [2, 2, 2], "padding_q": [1, 1, 1],
+    "stride_q": [1, 1, 1]})"));
   const json deit = config("deit_tiny_distilled_patch4_32", small_vit);
   EXPECT_EQ(deit["model_type"], "deit");
   EXPECT_EQ(deit["architectures"], std::vector{"DeiTForImageClassificationWithTeacher"});

@@ -9,6 +9,7 @@
 #include "tests/support/expectations.h"
 #include "train/trainer.h"
 #include "weights/files/safetensors.h"
+#include "weights/huggingface/config.h"
 #include "weights/model_folder.h"
 #include "weights/names/weight_layouts.h"
 
@@ -85,10 +86,28 @@ TEST(WeightExchange, EveryArchitectureOfHuggingFace) {
                    "num_heads": [1, 2], "window_size": 4, "use_absolute_embeddings": true})");
   expect_same_logits(load_model(folder / "swin"), swin, 32);
 
+  const Model cvt = create_model("cvt_13_224", {.num_classes = 2, .embed_dim = 4, .depths = PerStage({1, 1, 1})});
+  write_folder(folder / "cvt", cvt, R"({"model_type": "cvt", "embed_dim": [4, 12, 24], "depth": [1, 1, 1]})");
+  expect_same_logits(load_model(folder / "cvt"), cvt, 32);
+
   const Model resnet = create_model("resnet18", {.num_classes = 2, .depths = PerStage({1, 1, 1, 1})});
   write_folder(folder / "resnet", resnet, R"({"model_type": "resnet", "layer_type": "basic", "depths": [1, 1, 1, 1],
                                               "hidden_sizes": [64, 128, 256, 512]})");
   expect_same_logits(load_model(folder / "resnet"), resnet, 32);
+}
+
+// As microsoft/cvt-13 and microsoft/cvt-13-384 have it.
+TEST(WeightExchange, ConvNextsProcessorNamesWhatTheModelSees) {
+  const TemporaryFolder folder;
+  for (const auto& [size, side, crop_pct] : std::initializer_list<std::tuple<const char*, std::int64_t, double>>{
+           {R"({"shortest_edge": 224})", 224, 0.875}, {R"({"shortest_edge": 384})", 384, 1}, {"384", 384, 1}}) {
+    write_text(folder / "preprocessor_config.json",
+               fmt::format(R"({{"feature_extractor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875, "size": {}}})",
+                           size));
+    const PretrainedConfig read = read_huggingface_preprocessing(folder.path(), {.crop_pct = 0.9});
+    EXPECT_EQ(read.input_size, (std::array<std::int64_t, 3>{3, side, side}));
+    EXPECT_EQ(read.crop_pct, crop_pct);
+  }
 }
 
 // timm's save_config_for_hf writes one name as text, and those of a distilled model as a list.
@@ -124,7 +143,7 @@ TEST(WeightExchange, WhatNoModelHasIsAnError) {
   const TemporaryFolder folder;
   for (const auto& [config, message] : std::initializer_list<std::pair<const char*, const char*>>{
            {R"({"model_type": "bert"})",
-            "config.json: model_type: is \"bert\", expected vit, deit, swin, resnet or regnet"},
+            "config.json: model_type: is \"bert\", expected vit, deit, swin, cvt, resnet or regnet"},
            {R"({"model_type": "vit", "hidden_act": "relu"})", "config.json: hidden_act: is relu, expected gelu"},
            {R"({"model_type": "vit", "num_channels": 1})", "num_channels: is 1, expected 3"},
            {R"({"model_type": "vit", "hidden_size": "a"})", "hidden_size is \"a\", which has the wrong type"},
@@ -135,6 +154,13 @@ TEST(WeightExchange, WhatNoModelHasIsAnError) {
             "architectures: is DeiTForImageClassification, expected DeiTForImageClassificationWithTeacher"},
            {R"({"model_type": "resnet", "hidden_sizes": [8, 16, 32, 64]})",
             "config.json: hidden_sizes: is 8 16 32 64, expected 256 512 1024 2048, as ResNet-18"},
+           {R"({"model_type": "cvt", "embed_dim": [64, 192, 400]})",
+            "config.json: embed_dim: is [64, 192, 400], expected [64, 192, 384]"},
+           {R"({"model_type": "cvt", "stride_kv": [1, 1, 1]})", "stride_kv: is [1, 1, 1], expected [2, 2, 2]"},
+           {R"({"model_type": "cvt", "cls_token": [false, false, false]})",
+            "cls_token: is [0, 0, 0], expected [0, 0, 1]"},
+           {R"({"model_type": "cvt", "embed_dim": []})", "embed_dim: is , expected a multiple of num_heads, 1 3 6"},
+           {R"({"model_type": "cvt", "patch_sizes": [3, 3, 3]})", "patch_stride: is [4, 2, 2], expected"},
            {R"({"model_type": "regnet", "layer_type": "x"})", "config.json: layer_type: is x, expected y"},
            {R"({"model_type": "regnet", "downsample_in_first_stage": false})",
             "downsample_in_first_stage: is false, expected true"},

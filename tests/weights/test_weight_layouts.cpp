@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 
+#include "models/cvt.h"
 #include "models/deit.h"
 #include "models/regnet.h"
 #include "models/resnet.h"
@@ -124,7 +125,7 @@ void compare_with_library(const std::string& file_name, M model, DType dtype, do
   std::size_t compared = 0;
   for_each_parameter(model, [&](const std::string& name, const Parameter& p) {
     ASSERT_TRUE(expected.contains(name)) << name;
-    const double error = relative_error(gradients[p], expected.at(name));
+    const double error = gradient_error(gradients[p], expected.at(name));
     EXPECT_TRUE(error <= bound) << name << ": " << error;
     ++compared;
   });
@@ -151,6 +152,10 @@ TEST(WeightLayouts, HuggingFaceDistilledDeiT) {
 }
 TEST(WeightLayouts, HuggingFaceSwin) {
   compare_in_both<SwinTransformer>("layout_swin_huggingface.safetensors", swin(2, SwinPosition::both));
+}
+TEST(WeightLayouts, HuggingFaceCvT) {
+  const CvTConfig cvt{.image = 24, .classes = 5, .depths = {1, 2, 3}, .heads = {1, 2, 3}, .dim = 4, .mlp_ratio = 2};
+  compare_in_both<ConvolutionalVisionTransformer>("layout_cvt_huggingface.safetensors", cvt);
 }
 TEST(WeightLayouts, HuggingFaceResNet) {
   compare_in_both<ResNet>("layout_resnet_basic_huggingface.safetensors", resnet(false));
@@ -184,6 +189,7 @@ TEST(WeightLayouts, OursGoBackToTheNamesOfTheFile) {
            {"layout_vit_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_deit_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_swin_huggingface.safetensors", WeightLayout::huggingface},
+           {"layout_cvt_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_resnet_basic_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_resnet_bottleneck_huggingface.safetensors", WeightLayout::huggingface},
            {"layout_regnet_huggingface.safetensors", WeightLayout::huggingface}}) {
@@ -205,6 +211,7 @@ TEST(WeightLayouts, EveryArchitectureGoesThereAndBack) {
            {"swin_tiny_patch2_window4_32",
             {.embed_dim = 12, .depths = PerStage({1, 2, 1, 1})},
             {WeightLayout::torchvision, WeightLayout::huggingface}},
+           {"cvt_13_32", {.embed_dim = 4}, {WeightLayout::huggingface}},
            {"resnet18_cifar", {}, {WeightLayout::torchvision, WeightLayout::huggingface}},
            {"regnety_002", {}, {WeightLayout::torchvision, WeightLayout::huggingface}}}) {
     const StateDict ours = create_model(name, options).state_dict();
@@ -373,7 +380,7 @@ TEST(WeightLayouts, WhatALayoutCannotSayIsAnError) {
   EXPECT_TRUE(contains(error_of([] {
                          to_layout({{"a", ones({1})}}, WeightLayout::torchvision);
                        }),
-                       "expected ViT, DeiT, Swin, ResNet or RegNet"));
+                       "expected ViT, DeiT, Swin, CvT, ResNet or RegNet"));
   EXPECT_THROW(weight_layout_from_name("keras"), Error);
   // Names of no known layout are left as they are, for the model to judge.
   EXPECT_EQ(to_our_layout({{"stem.conv.weight", ones({1})}, {"head.fc.weight", ones({1})}}).state.size(), 2u);

@@ -1,5 +1,5 @@
-// The settings of transformers' ViT, DeiT, Swin, ResNet and RegNet (their configuration classes),
-// mapped to ours.
+// The settings of transformers' ViT, DeiT, Swin, CvT, ResNet and RegNet (their configuration
+// classes), mapped to ours.
 #include "weights/huggingface/config.h"
 
 #include <fmt/ranges.h>
@@ -121,6 +121,55 @@ void read_swin(const ConfigFile& config, HuggingFaceModel& model) {
   o.norm_eps = config.get("layer_norm_eps", 1e-5);
 }
 
+/// The published ones, and others with their way of making tokens.
+void read_cvt(const ConfigFile& config, HuggingFaceModel& model) {
+  using Integers = std::vector<int>;
+  expect_setting<std::int64_t>(config, "num_channels", 3);
+  const auto depths = config.get("depth", Integers{1, 2, 10}), heads = config.get("num_heads", Integers{1, 3, 6});
+  const auto dims = config.get("embed_dim", Integers{64, 192, 384});
+  const std::size_t stages = depths.size();
+  VT_CHECK(stages > 0 && heads.size() == stages && heads[0] > 0 && dims.size() == stages && dims[0] % heads[0] == 0,
+           "{}: is {}, expected a multiple of num_heads, {}, for each of {} stages", config.where("embed_dim"),
+           fmt::join(dims, " "), fmt::join(heads, " "), stages);
+  Integers expected_dims;
+  for (const int count : heads) expected_dims.push_back(count * (dims[0] / heads[0]));
+  expect_setting(config, "embed_dim", expected_dims);
+  for (const auto& [key, value] : {std::pair{"kernel_qkv", 3},
+                                   {"padding_q", 1},
+                                   {"padding_kv", 1},
+                                   {"stride_q", 1},
+                                   {"stride_kv", 2},
+                                   {"qkv_bias", 1}}) {
+    expect_setting(config, key, Integers(stages, value));
+  }
+  expect_setting(config, "qkv_projection_method", std::vector<std::string>(stages, "dw_bn"));
+  Integers cls_token(stages, 0);
+  cls_token.back() = 1;
+  expect_setting(config, "cls_token", cls_token);
+  const auto kernels = config.get("patch_sizes", Integers{7, 3, 3});
+  const bool is_for_small_images = !kernels.empty() && kernels[0] == 3;
+  const auto expect_of_stages = [&](const char* key, const Integers& value, int first, int others) {
+    Integers expected(stages, others);
+    expected[0] = first;
+    VT_CHECK(value == expected, "{}: is {}, expected {}", config.where(key), value, expected);
+  };
+  expect_of_stages("patch_sizes", kernels, is_for_small_images ? 3 : 7, 3);
+  expect_of_stages("patch_stride", config.get("patch_stride", Integers{4, 2, 2}), is_for_small_images ? 2 : 4, 2);
+  expect_of_stages("patch_padding", config.get("patch_padding", Integers{2, 1, 1}), is_for_small_images ? 1 : 2, 1);
+  const auto mlp_ratios = config.get("mlp_ratio", std::vector<double>(stages, 4));
+  const double mlp_ratio = mlp_ratios.empty() ? 4 : mlp_ratios[0];
+  expect_setting(config, "mlp_ratio", std::vector<double>(stages, mlp_ratio));
+  ModelOptions& o = model.options;
+  o.embed_dim = dims[0];
+  o.depths = PerStage(depths);
+  o.num_heads = PerStage(heads);
+  o.mlp_ratio = mlp_ratio;
+  model.name = is_for_small_images               ? "cvt_13_32"
+               : depths == Integers{1, 4, 16}    ? "cvt_21_224"
+               : heads[0] == 3 && depths[0] == 2 ? "cvt_w24_384"
+                                                 : "cvt_13_224";
+}
+
 void read_resnet(const ConfigFile& config, HuggingFaceModel& model) {
   check_common(config, "relu");
   expect_setting(config, "downsample_in_first_stage", false);
@@ -173,11 +222,13 @@ HuggingFaceModel read_huggingface_model(const ConfigFile& config) {
     read_vit(config, model);
   } else if (type == "swin") {
     read_swin(config, model);
+  } else if (type == "cvt") {
+    read_cvt(config, model);
   } else if (type == "resnet") {
     read_resnet(config, model);
   } else {
-    VT_CHECK(type == "regnet", "{}: is \"{}\", expected vit, deit, swin, resnet or regnet", config.where("model_type"),
-             type);
+    VT_CHECK(type == "regnet", "{}: is \"{}\", expected vit, deit, swin, cvt, resnet or regnet",
+             config.where("model_type"), type);
     read_regnet(config, model);
   }
   return model;
@@ -198,6 +249,12 @@ PretrainedConfig read_huggingface_preprocessing(const std::filesystem::path& fol
   auto& [C, H, W] = preprocessing.input_size;  // which config.json of a convolutional network leaves open
   H = config.get("crop_size.height", H);
   W = config.get("crop_size.width", W);
+  const auto processor =
+      config.get<std::string>("image_processor_type", config.get<std::string>("feature_extractor_type", ""));
+  if (processor.starts_with("ConvNext")) {  // its `size` is what the model sees; from 384 pixels on it cuts off nothing
+    H = W = config.get(config.has("size.shortest_edge") ? "size.shortest_edge" : "size", H);
+    if (H >= 384) preprocessing.crop_pct = 1;
+  }
   return preprocessing;
 }
 

@@ -18,8 +18,8 @@ struct HuggingFaceModel {
   std::vector<std::string> label_names;  // empty where the file only numbers them
 };
 
-/// Of model_type vit, deit, swin, resnet or regnet; Error that names file and key for another, and
-/// for settings that no model of ours has.
+/// Of model_type vit, deit, swin, cvt, resnet or regnet; Error that names file and key for another,
+/// and for settings that no model of ours has.
 HuggingFaceModel read_huggingface_model(const ConfigFile& config);
 
 /// Takes over what `folder`/preprocessor_config.json says, where there is such a file.

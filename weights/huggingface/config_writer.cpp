@@ -69,6 +69,38 @@ Json config_of_swin(const Model& model, const SwinConfig& c) {
           {"qkv_bias", true},           {"use_absolute_embeddings", c.position == SwinPosition::both}};
 }
 
+Json config_of_cvt(const CvTConfig& c) {
+  const std::size_t stages = c.depths.size();
+  const auto of_each_stage = [&](auto value) { return std::vector<decltype(value)>(stages, value); };
+  const auto after_stem = [&](std::int64_t stem, std::int64_t others) {
+    std::vector<std::int64_t> values(stages, others);
+    values[0] = stem;
+    return values;
+  };
+  std::vector<std::int64_t> dims;
+  for (std::size_t s = 0; s < stages; ++s) dims.push_back(c.dim_of(s));
+  std::vector<bool> cls_token(stages, false);
+  cls_token.back() = true;
+  return {{"model_type", "cvt"},
+          {"architectures", {"CvtForImageClassification"}},
+          {"num_channels", c.channels},
+          {"patch_sizes", after_stem(c.stem_kernel, 3)},
+          {"patch_stride", after_stem(c.stem_stride, 2)},
+          {"patch_padding", after_stem(c.stem_padding, 1)},
+          {"embed_dim", dims},
+          {"num_heads", c.heads},
+          {"depth", c.depths},
+          {"mlp_ratio", of_each_stage(c.mlp_ratio)},
+          {"qkv_bias", of_each_stage(true)},
+          {"cls_token", cls_token},
+          {"qkv_projection_method", of_each_stage("dw_bn")},
+          {"kernel_qkv", of_each_stage(3)},
+          {"padding_kv", of_each_stage(1)},
+          {"stride_kv", of_each_stage(c.key_value_stride)},
+          {"padding_q", of_each_stage(1)},
+          {"stride_q", of_each_stage(1)}};
+}
+
 Json config_of_resnet(const Model& model, const ResNetConfig& c) {
   VT_CHECK(!c.small_images,
            "{}: has a stem for small images, expected that of resnet18, which Hugging Face's ResNet has", model.name());
@@ -108,11 +140,12 @@ struct Writer {
   Json operator()(const ViTConfig& c) const { return config_of_vit(model, c); }
   Json operator()(const DistilledConfig& c) const { return config_of_deit(model, c); }
   Json operator()(const SwinConfig& c) const { return config_of_swin(model, c); }
+  Json operator()(const CvTConfig& c) const { return config_of_cvt(c); }
   Json operator()(const ResNetConfig& c) const { return config_of_resnet(model, c); }
   Json operator()(const RegNetConfig& c) const { return config_of_regnet(model, c); }
   /// A family without a function here.
   Json operator()(const auto&) const {
-    throw Error(fmt::format("{}: is a {}, expected a ViT, DeiT, Swin, ResNet or RegNetY, as Hugging Face has them",
+    throw Error(fmt::format("{}: is a {}, expected a ViT, DeiT, Swin, CvT, ResNet or RegNetY, as Hugging Face has them",
                             model.name(), model.info().family));
   }
 };
@@ -133,7 +166,7 @@ void add_labels(Json& config, std::int64_t classes, const std::vector<std::strin
 
 /// The shorter side of an image before its middle is cut out, as in `vitrine eval`.
 int resized_side(const PretrainedConfig& p) {
-  return EvalTransform{.image_size = static_cast<int>(p.input_size[1]), .crop_fraction = p.crop_pct}.resized_side();
+  return EvalTransform{.image_size = static_cast<int>(p.input_size[1]), .crop_pct = p.crop_pct}.resized_side();
 }
 
 std::string to_text(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }

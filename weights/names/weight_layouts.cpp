@@ -230,7 +230,8 @@ const NameTable& written_table(const StateDict& weights, WeightLayout layout, co
   const NameTable* ours = our_table(weights);
   VT_CHECK(
       ours,
-      "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin, ResNet or RegNet",
+      "to_layout: the weights are of an architecture that {} does not have, expected ViT, DeiT, Swin, CvT, ResNet or "
+      "RegNet",
       layout_name);
   const TableRole role = layout == WeightLayout::torchvision ? TableRole::torchvision : TableRole::huggingface;
   for (const NameTable& table : name_tables()) {

@@ -1,5 +1,6 @@
 // The tables of names: timm's on the left, the other library's on the right. From the state dicts
-// of timm 1.0, torchvision 0.29, transformers 4 and 5 and the files of microsoft/Swin-Transformer.
+// of timm 1.0, torchvision 0.29, transformers 4 and 5, the files of microsoft/Swin-Transformer and
+// the code of microsoft/CvT.
 #include "weights/names/weight_tables.h"
 
 #include <utility>
@@ -107,6 +108,31 @@ Rows huggingface_swin() {
           {block + "mlp.fc2.*", theirs + "output.dense.*"},
           {"norm.*", "swin.layernorm.*"},
           {"head.fc.*", "classifier.*"}};
+}
+
+// ---- CvT: ours are the names of its authors ----
+
+Rows huggingface_cvt() {
+  const std::string stage = "stage{s}.", theirs = "cvt.encoder.stages.{s}.";
+  const std::string block = stage + "blocks.{j}.", layer = theirs + "layers.{j}.";
+  Rows rows = {{stage + "cls_token", theirs + "cls_token"},
+               {stage + "patch_embed.proj.*", theirs + "embedding.convolution_embeddings.projection.*"},
+               {stage + "patch_embed.norm.*", theirs + "embedding.convolution_embeddings.normalization.*"},
+               {block + "norm1.*", layer + "layernorm_before.*"},
+               {block + "attn.proj.*", layer + "attention.output.dense.*"},
+               {block + "norm2.*", layer + "layernorm_after.*"},
+               {block + "mlp.fc1.*", layer + "intermediate.dense.*"},
+               {block + "mlp.fc2.*", layer + "output.dense.*"},
+               {"norm.*", "layernorm.*"},
+               {"head.*", "classifier.*"}};
+  for (const auto& [letter, word] : Rows{{"q", "query"}, {"k", "key"}, {"v", "value"}}) {
+    const std::string attention = layer + "attention.attention.";
+    const std::string depthwise = attention + "convolution_projection_" + word + ".convolution_projection.";
+    rows.emplace_back(block + "attn.conv_proj_" + letter + ".conv.weight", depthwise + "convolution.weight");
+    rows.emplace_back(block + "attn.conv_proj_" + letter + ".bn.*", depthwise + "normalization.*");
+    rows.emplace_back(block + "attn.proj_" + letter + ".*", attention + "projection_" + word + ".*");
+  }
+  return rows;
 }
 
 // ---- ResNet: torchvision's names are timm's ----
@@ -237,7 +263,9 @@ void add_swins(std::vector<NameTable>& all) {
 }
 
 void add_convnets(std::vector<NameTable>& all) {
-  const Rows resnet = huggingface_resnet(), regnet = torchvision_regnet();
+  const Rows cvt = huggingface_cvt(), resnet = huggingface_resnet(), regnet = torchvision_regnet();
+  all.push_back(table("Microsoft's CvT", "CvT", TableRole::ours, ours_of(cvt)));
+  all.push_back(table("Hugging Face's CvT", "CvT", TableRole::huggingface, cvt, "cvt."));
   all.push_back(table("timm's ResNet", "ResNet", TableRole::ours, ours_of(resnet)));
   all.push_back(table("torchvision's ResNet", "ResNet", TableRole::torchvision, ours_of(resnet)));
   all.push_back(table("Hugging Face's ResNet", "ResNet", TableRole::huggingface, resnet, "resnet."));
