@@ -14,17 +14,17 @@
 namespace vitrine {
 namespace {
 
-/// A leaf whose elements the check moves.
+/// A leaf whose elements the check perturbs.
 struct Variable {
   std::string name;  // for messages
   Tensor value;      // f64, row-major: what the function reads, on any device
-  Tensor on_cpu;     // the same numbers; the same memory where `value` is on the CPU
+  Tensor on_cpu;     // a copy of `value`; the same memory if `value` is on the CPU
 
   Variable(std::string name_, Tensor value_)
       : name(std::move(name_)), value(std::move(value_)), on_cpu(to_device(value, cpu)) {}
 
-  void set(const std::vector<double>& numbers) {
-    std::ranges::copy(numbers, on_cpu.data<double>());
+  void set(const std::vector<double>& elements) {
+    std::ranges::copy(elements, on_cpu.data<double>());
     if (!value.device().is_cpu()) copy_into(value, on_cpu);
   }
 };
@@ -64,7 +64,7 @@ std::vector<double> unit_vector(std::int64_t size, std::int64_t one) {
   return vector;
 }
 
-/// Numbers in (-1, 1), others for every `stream`.
+/// Uniform random elements in (-1, 1), different for each `stream`.
 std::vector<double> random_vector(std::int64_t size, std::uint64_t stream) {
   const Random random{1, Purpose::test, stream};
   std::vector<double> vector;

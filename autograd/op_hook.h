@@ -21,8 +21,8 @@ struct OpResult {
 };
 
 /// While alive, `see` gets every result that a tape of this thread records, and every gradient that
-/// a rule of one adds. Of hooks that are alive at the same time the innermost sees. What `see`
-/// computes is not seen, nor recorded.
+/// a rule of such a tape adds. If several hooks are alive, only the innermost is called. The ops
+/// that `see` itself calls are neither shown to a hook nor recorded.
 class OpHook {
  public:
   explicit OpHook(std::function<void(const OpResult&)> see);
@@ -30,7 +30,7 @@ class OpHook {
   OpHook(const OpHook&) = delete;
   OpHook& operator=(const OpHook&) = delete;
 
-  /// For the tape: whether there is one on this thread, and what it is to see.
+  /// For the tape: whether a hook is alive on this thread, and a result to call it with.
   static bool is_alive();
   static void show(const OpResult& result);
 

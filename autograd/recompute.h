@@ -13,14 +13,14 @@
 
 namespace vitrine {
 
-/// Must give the same y for the same x and generator, and use no other parameters than it is said
-/// to.
+/// Must return the same y for the same x and generator, and use only the parameters that are passed
+/// to `recompute`.
 using Recomputable = std::function<Tensor(const Tensor& x, Generator* generator)>;
 
-/// f(x, generator). In backward f sees the generator, which may be nullptr, as it was now. The
-/// parameters must stay in place until then; a change of their elements is an error, as it is of
-/// any tensor that backward needs.
-/// Where no tape records, or where the gradient is to be differentiated again, it is f alone.
+/// Returns f(x, generator). Backward calls f once more with the generator's state of this call (the
+/// generator may be nullptr). The Parameter objects must not move before that; a change of their
+/// elements is an error, as it is of any tensor that backward needs.
+/// If no tape records, or the gradient has to be differentiable again, this only calls f.
 Tensor recompute(const Recomputable& f, const Tensor& x, Generator* generator,
                  const std::vector<const Parameter*>& parameters);
 

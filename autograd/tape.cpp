@@ -263,17 +263,15 @@ Gradients Tape::run_backward(std::int64_t from, Tensor dy, bool keep_rules) {
 
 namespace {
 
-/// The gradient itself, with its trace, but for one that came in another precision (the last part
-/// of this file).
+/// The gradient in `dtype`: itself, with its trace, unless it came in another dtype through
+/// add_in_compute_dtype.
 Tensor in_dtype(const Tensor& gradient, DType dtype) {
   return gradient.dtype() == dtype ? gradient : cast_data(gradient, dtype);
 }
 
-/// True if no other handle sees these elements, so that a gradient may be added in place. A
-/// gradient
-/// is kept as the rule gave it, so it may be shared with another one, be an expanded view, or
-/// belong
-/// to the caller.
+/// True if no other tensor shares these elements, so that a gradient may be added in place. A
+/// gradient is kept as the rule gave it, so it may share memory with another gradient, be an
+/// expanded view, or belong to the caller.
 bool is_exclusive(const Tensor& gradient) { return gradient.storage().use_count() == 1 && gradient.is_contiguous(); }
 
 }  // namespace
@@ -295,7 +293,7 @@ Tensor Gradients::at(const Trace& trace) const {
 
 // ---- Shortcuts: the same sums with fewer passes over memory ----
 
-/// Adds in place where no other handle sees the sum, and nothing records the addition.
+/// Adds in place if no other tensor shares the sum's elements and no outer tape records.
 void BackwardContext::accumulate(Tensor& sum, const Tensor& gradient) {
   sum = in_dtype(sum, gradient.dtype());  // the first gradient may have come in bf16, see below
   if (is_exclusive(sum) && !tape_.is_nested()) return add_into(sum, gradient);
@@ -320,8 +318,8 @@ void BackwardContext::add_in_compute_dtype(int input, const Tensor& gradient) {
   sum = gradient;
 }
 
-/// A kernel that adds its share while it computes saves a pass over memory. Not under a hook, which
-/// is to see each gradient that is added.
+/// A kernel that adds its own gradient to the sum saves a pass over memory. Not while an OpHook is
+/// alive: it sees each gradient before the addition.
 Tensor BackwardContext::accumulation_buffer(int input) {
   const std::int64_t target = node_of(input);
   if (target < 0 || tape_.is_nested() || OpHook::is_alive()) return {};

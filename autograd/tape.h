@@ -119,7 +119,7 @@ class Tape {
   /// as it is consumed, and a second call is an error.
   Gradients backward(const Tensor& loss, BackwardOptions options = {});
   /// The same from any output, given the gradient `dy` of its elements (a vector-Jacobian product).
-  /// Where the caller gives dy away, as a temporary, gradients may be added to in its place.
+  /// If dy is a temporary, backward may accumulate gradients in its memory.
   Gradients backward(const Tensor& output, Tensor dy, BackwardOptions options = {});
 
   /// Number of nodes recorded so far, leaves included.

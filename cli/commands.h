@@ -9,7 +9,7 @@
 
 namespace vitrine {
 
-/// What the program ends with; also in `vitrine --help`.
+/// The exit status of the program; also in `vitrine --help`.
 enum ExitCode : int {
   exit_success = 0,
   exit_failure = 1,   // something could not be done, a file that a flag names is missing or unfit, or a check failed
@@ -23,9 +23,8 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-/// Calls `read` and returns its result. `read` must look at flags and recipes alone, not at files
-/// of data or weights: so its Error is a mistake in the command line, and is thrown on as a
-/// UsageError.
+/// Returns read(). An Error of `read` becomes a UsageError; so `read` must use only flags and
+/// recipes, not files of data or weights.
 template <class Read>
 auto from_flags(const Read& read) {
   try {

@@ -25,8 +25,7 @@ fs::path weights_file(const fs::path& path) {
   return path.extension() == ".safetensors" ? path : path / "model.safetensors";
 }
 
-/// The weights under our names; Error where the layout of the file has no place for one of its
-/// names.
+/// The weights under our names. Throws if the file's layout does not know one of its names.
 TranslatedWeights read_translated(const std::string& source) {
   TranslatedWeights weights = to_our_layout(read_weights(source));
   VT_CHECK(weights.unknown.empty(), "{}: {} is not a name of {}, and {} others: nothing was written", source,
@@ -56,8 +55,8 @@ std::string flags_for_eval(const LoadedModel& loaded) {
                      fmt::join(p.mean, " "), fmt::join(p.std, " "));
 }
 
-/// Writes the weights, in a folder with what its layout says of the model; returns how the report
-/// of it ends.
+/// Writes the weights; into a folder also the files by which the layout describes a model. Returns
+/// the end of the report's line, which names those files.
 std::string write_converted(const ConvertOptions& options, WeightLayout layout, const fs::path& target,
                             const StateDict& converted) {
   const bool described = is_described(options.source), into_folder = target != options.destination;

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM become a request that the work asks for; a second SIGINT ends the program at
+// SIGINT and SIGTERM set a flag that the training loop reads; a second SIGINT ends the program at
 // once.
 #pragma once
 

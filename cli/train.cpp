@@ -1,6 +1,6 @@
 // vitrine train: reads the recipe and the flags, which win over it, and runs a Trainer, which
-// leaves a
-// run folder. Read on in train/trainer.cpp for the loop and in train/train_step.cpp for one step.
+// leaves a run folder. Read on in train/trainer.cpp for the loop and in train/train_step.cpp for
+// one step.
 #include <fmt/core.h>
 
 #include <cstdlib>

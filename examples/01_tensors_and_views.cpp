@@ -6,7 +6,8 @@
 using namespace vitrine;
 
 int main() {
-  // Two rows of three numbers. Strides say how far apart neighbours are: 3 elements down, 1 across.
+  // Two rows of three elements. Strides say how far apart neighbours are: 3 elements down, 1
+  // across.
   Tensor x = from_values<float>({1, 2, 3, 4, 5, 6}, {2, 3});
   fmt::print("x has shape {}, strides {}, dtype {}\n", to_string(x.shape()), to_string(x.strides()),
              name_of(x.dtype()));

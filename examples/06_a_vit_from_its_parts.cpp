@@ -31,7 +31,7 @@ struct Block {
 };
 
 struct TinyViT {
-  PatchEmbed patch_embed;  // 2 x 2 pixels -> D numbers
+  PatchEmbed patch_embed;  // 2 x 2 pixels -> a token of D features
   Parameter cls_token;     // (1, 1, D): collects what the head reads
   Parameter pos_embed;     // (1, N + 1, D): tells patches apart, attention itself does not see their order
   std::vector<Block> blocks;

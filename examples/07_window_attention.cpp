@@ -12,15 +12,15 @@
 
 using namespace vitrine;
 
-// A map of 4 x 4 places has 16 x 16 pairs of tokens; in windows of 2 x 2, four times 4 x 4 are
-// left. On larger maps the cost grows with the number of places, no longer with its square.
+// A map of 4 x 4 tokens has 16 x 16 pairs of tokens; four windows of 2 x 2 tokens have 4 x 4 pairs
+// each. On larger maps the cost grows with the number of tokens, no longer with its square.
 constexpr std::int64_t side = 4, window = 2, shift = window / 2, tokens = window * window, C = 8;
 constexpr int heads = 2;
 
 /// The parameters under the library's names. Copies share their elements, so the library's block
 /// can lend its own.
 struct WindowLayer {
-  Parameter relative_position_bias_table;  // ((2 w - 1)^2, heads): a number for every offset from one place to another
+  Parameter relative_position_bias_table;  // ((2 w - 1)^2, heads): a bias for every offset between two tokens
   Linear qkv, proj;
   static void fields(auto& self, auto&& field) {
     field("relative_position_bias_table", self.relative_position_bias_table);
@@ -29,11 +29,10 @@ struct WindowLayer {
   }
 };
 
-/// The number of every place's row on an n x n map, (1, n, n, 1). Transposed, it is the number of
-/// the column.
+/// The row index of every token of an n x n map, (1, n, n, 1). Its transpose is the column index.
 Tensor row_numbers(std::int64_t n) { return expand(reshape(arange(n, DType::f64), {1, n, 1, 1}), {1, n, n, 1}); }
 
-/// The number at token i minus that at token j, for all pairs of each window: (windows, w^2, w^2).
+/// The value at token i minus that at token j, for all pairs of each window: (windows, w^2, w^2).
 Tensor differences(const Tensor& map) {
   const Tensor windows = window_partition(map, window);  // (windows, w^2, 1)
   return windows - transpose(windows);

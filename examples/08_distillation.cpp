@@ -29,9 +29,9 @@ void train(const Model& model, const Batch& digits, auto&& loss_of) {
   }
 }
 
-/// The classes that a model finds most likely. Nothing is recorded, since no gradient is
-/// wanted; and no Pass says training, so batch norms use the statistics that they
-/// have, and learn nothing. The two heads of a DeiT answer together, by the mean of their logits.
+/// The most likely class of each image. Nothing is recorded, since no gradient is needed; and no
+/// Pass says training, so batch norms use their running statistics and do not update them. The
+/// logits of a DeiT are the mean of those of its two heads.
 Tensor answers(const Model& model, const Tensor& images) {
   const PauseRecording pause;
   return argmax(model(images));

@@ -36,7 +36,7 @@ mixup: 0.8                    # two images blended, and their labels too
 cutmix: 1.0                   # or a box of one pasted into the other
 mixup-switch-prob: 0.5        # which of the two
 mixup-prob: 0.5               # every other batch; in the paper every one, and 300 epochs to get used to it
-smoothing: 0.1                # nobody is ever quite sure of a label
+smoothing: 0.1                # the target of the right class is some 0.9, not 1
 
 # AdamW. Of the decay, the position embedding, the class token and all that has one dim (biases, norms) are exempt.
 opt: adamw
@@ -54,7 +54,7 @@ workers: 1
 checkpoint-hist: 0            # no more files than the last state and the best weights
 )";
 
-/// The library prints nothing. Whoever wants to know derives from TrainObserver.
+/// The library prints nothing. A program that wants to report progress derives from TrainObserver.
 struct OneLineAnEpoch : TrainObserver {
   void note(const std::string& line) override { fmt::print("{}\n", line); }
   void epoch_done(const EpochSummary& epoch, bool is_best) override {
@@ -79,9 +79,9 @@ void write_images(const std::string& source, const std::filesystem::path& folder
   const auto digits = open_idx(source + "/digits-images-idx3-ubyte.gz", source + "/digits-labels-idx1-ubyte.gz");
   for (std::int64_t i = 0; i < digits->size(); ++i) {
     const Sample sample = digits->get(i);
-    const auto place = folder / (i < 1397 ? "train" : "test") / fmt::format("{}", sample.label);
-    std::filesystem::create_directories(place);
-    write_png(sample.image, place / fmt::format("{:04}.png", i));
+    const auto directory = folder / (i < 1397 ? "train" : "test") / fmt::format("{}", sample.label);
+    std::filesystem::create_directories(directory);
+    write_png(sample.image, directory / fmt::format("{:04}.png", i));
   }
 }
 

@@ -1,4 +1,4 @@
-// The scheduler of one block: which fibre runs next, and who waits for whom.
+// The scheduler of one block: which fibre runs next, and which fibres wait for each other.
 #include "host_cuda/block.h"
 
 #include <algorithm>
@@ -207,8 +207,8 @@ class Block {
     throw KernelError(text);
   }
 
-  /// After an error: the fibres that are in the middle of the kernel stay there for good, and
-  /// others take their place.
+  /// After an error: the fibres that have not finished the kernel are never resumed, and new ones
+  /// replace them.
   void abandon() {
     for (auto& worker : workers_) worker->waits = nullptr;
     static auto& graveyard = *new std::vector<std::unique_ptr<Worker>>();

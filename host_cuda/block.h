@@ -1,5 +1,5 @@
 // One block of threads, played on the CPU: every CUDA thread is a fibre, and barriers and warp
-// operations are places where fibres wait for each other. What a kernel can name (threadIdx,
+// operations are points at which fibres wait for each other. What a kernel can name (threadIdx,
 // __syncthreads, ...) is in cuda_runtime.h.
 #pragma once
 
@@ -27,8 +27,8 @@ inline constexpr int warpSize = 32;
 
 namespace host_cuda {
 
-/// What a kernel did that a GPU would not forgive: a deadlock, lanes of a warp that meet in
-/// different operations, a shuffle from a lane that takes no part.
+/// An error of a kernel that is undefined behaviour on a GPU: a deadlock, lanes of a warp that meet
+/// in different operations, a shuffle from a lane that takes no part.
 struct KernelError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -52,7 +52,7 @@ void block_barrier();
 
 inline constexpr std::size_t slot_bytes = 64;
 
-/// What the lanes of a warp brought to one operation.
+/// The operands that the lanes of a warp bring to one operation.
 struct Meeting {
   unsigned participants = 0;  // bit l: lane l took part
   alignas(16) std::byte slots[32][slot_bytes];
@@ -62,8 +62,8 @@ struct Meeting {
 /// brings `bytes` bytes. The result holds until this lane's next meeting.
 const Meeting& meet(const char* operation, unsigned mask, const void* mine, std::size_t bytes);
 
-/// What every lane of `mask` brought: the one primitive that all warp operations, mma and ldmatrix
-/// included, are made of.
+/// The operands of every lane of `mask`: the one primitive that all warp operations, mma and
+/// ldmatrix included, are made of.
 template <class T>
 std::array<T, 32> exchange(const char* operation, unsigned mask, const T& mine) {
   static_assert(sizeof(T) <= slot_bytes && std::is_trivially_copyable_v<T>);

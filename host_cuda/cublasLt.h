@@ -84,8 +84,8 @@ struct cublasLtMatmulHeuristicResult_t {
   int reserved[4];
 };
 
-/// Up to two algorithms: a plain one, and one that adds the products in the reverse order and wants
-/// a workspace.
+/// Returns up to two algorithms: a plain one, and one that adds the products in the reverse order
+/// and needs a workspace.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
@@ -102,8 +102,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
 
 namespace host_cuda {
 
-/// From now on the first `count` results of the heuristics are failures: their state says so, and
-/// all else in them is rubbish.
+/// From now on the first `count` results of the heuristics are failures: their `state` is an error,
+/// and their other fields are invalid.
 void set_failed_candidates(int count);
 
 }  // namespace host_cuda

@@ -50,7 +50,7 @@ cublasStatus_t assign(T& field, const void* value, std::size_t bytes) {
 
 std::size_t size_of(cudaDataType_t type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
 
-/// What is multiplied: d (m, n) = op(a) (m, k) op(b) (k, n).
+/// The product to compute: d (m, n) = op(a) (m, k) op(b) (k, n).
 struct Problem {
   Desc operation;
   Layout a, b, c, d;

@@ -228,7 +228,7 @@ void enqueue(const std::function<void()>& work);
 
 bool is_device_memory(const void* address);
 
-/// What a steady training step must not do often, or at all.
+/// Counts of the calls that a steady training step must make rarely or never.
 struct Counters {
   std::uint64_t launches = 0, allocations = 0, synchronizations = 0;  // of the device and of pinned memory; of the host
 };

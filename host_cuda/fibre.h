@@ -13,8 +13,8 @@
 
 namespace host_cuda {
 
-/// What ASan has to know when stacks change: where the next one lies, and on arrival, where the
-/// last one was.
+/// Tells ASan about a change of stacks: before it the bounds of the next stack; after it ASan tells
+/// the bounds of the last one.
 struct StackSwitch {
   void* fake_stack = nullptr;
   void leave(const void* next_bottom, std::size_t next_bytes) {

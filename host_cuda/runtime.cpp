@@ -45,7 +45,7 @@ cudaError_t result(cudaError_t error) {
   return error;
 }
 
-/// Of a function that fails where a test has asked for it.
+/// The result of `function`: an error if a test has requested that its next call fails.
 cudaError_t result_of(const char* function) {
   if (fails_next != function) return cudaSuccess;
   fails_next.clear();

@@ -7,7 +7,7 @@
 namespace vitrine {
 namespace {
 
-/// Number of places that padding "SAME" adds to a side.
+/// Number of pixels that padding "SAME" adds to a side, both ends together.
 std::int64_t same_padding(std::int64_t side, std::int64_t kernel, std::int64_t stride) {
   const std::int64_t windows = (side + stride - 1) / stride;
   return std::max<std::int64_t>(0, (windows - 1) * stride + kernel - side);

@@ -37,9 +37,9 @@ struct Conv2d {
   Tensor operator()(const Tensor& x) const;  // (B, C, H, W) -> (B, O, H', W')
 };
 
-/// Zeros, or `value`, around images (B, C, H, W) so that windows of kernel x kernel places with
-/// this stride fit ceil(H / stride) times into H, and likewise W: TensorFlow's padding "SAME". Of
-/// an odd number, the bottom and the right get one more.
+/// Pads images (B, C, H, W) with `value` so that a kernel x kernel window with this stride fits
+/// ceil(H / stride) times into H and ceil(W / stride) times into W: TensorFlow's padding "SAME". If
+/// the total is odd, the bottom and the right get one pixel more.
 Tensor pad_same(const Tensor& x, std::int64_t kernel, std::int64_t stride, double value = 0);
 
 /// A convolution without bias whose filters are standardised on the way, with padding "SAME". Qiao

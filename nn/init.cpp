@@ -56,8 +56,7 @@ void fill_truncated_normal(Tensor& x, double deviation, Random random, double lo
            low, high);
   const auto count = static_cast<std::uint64_t>(x.numel());
   fill_each(x, "fill_truncated_normal", [=](std::uint64_t i) {
-    for (std::uint64_t block = i;;
-         block += count) {  // one that falls outside takes the next number of its own sequence
+    for (std::uint64_t block = i;; block += count) {  // a value outside [low, high] is drawn again
       const auto [first, second] = normal_pair(random, block);
       for (const double value : {deviation * first, deviation * second}) {
         if (value >= low && value <= high) return value;

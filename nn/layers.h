@@ -117,7 +117,7 @@ struct PatchConvolution {
   Tensor operator()(const Tensor& images) const;
 };
 
-/// Cuts images into P x P patches and maps each to D numbers.
+/// Cuts images into P x P patches and projects each to a token of D features.
 struct PatchEmbed {
   PatchConvolution proj;
 

@@ -116,8 +116,8 @@ void for_each_parameter(M& module, Visit&& visit, const std::string& prefix = ""
       prefix);
 }
 
-/// The parameters by name, for optimisers and gradient checks. The pointers last as long as the
-/// module stays in place.
+/// The parameters by name, for optimisers and gradient checks. The pointers are valid until the
+/// module is moved or destroyed.
 template <Module M>
 std::vector<NamedParameter> parameters(M& module) {
   std::vector<NamedParameter> list;
@@ -139,7 +139,7 @@ std::int64_t parameter_count(const M& module) {
 
 using StateDict = std::vector<std::pair<std::string, Tensor>>;
 
-/// What did not fit when a state dict was loaded.
+/// The names that did not match when a state dict was loaded.
 struct LoadReport {
   struct Mismatch {
     std::string name;

@@ -71,12 +71,12 @@ __global__ void apply_packs_kernel(F f, Target* target, const Source* source, st
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x, packs = count / width;
   for (std::int64_t i = first; i < packs; i += step) {
-    Pack<Target, width>* const place = reinterpret_cast<Pack<Target, width>*>(target) + i;
+    Pack<Target, width>* const target_pack = reinterpret_cast<Pack<Target, width>*>(target) + i;
     const auto from = read_pack(reinterpret_cast<const Pack<Source, width>*>(source) + i);
-    auto to = read_pack(place);  // only where f looks at it: otherwise the compiler drops the load
+    auto to = read_pack(target_pack);  // the compiler drops this load if f does not read the target
 #pragma unroll
     for (int k = 0; k < width; ++k) f(to.values[k], from.values[k]);
-    write_pack(place, to);
+    write_pack(target_pack, to);
   }
   for (std::int64_t i = packs * width + first; i < count; i += step) f(target[i], source[i]);
 }
@@ -187,7 +187,7 @@ void copy_on_one_device(Tensor& target, const Tensor& source) {
 #if VT_CUDA
 /// Between devices: both ends row-major and of one dtype, so one memcpy does. A copy to a GPU only
 /// waits until the source has been read, so that work for the GPU can go on being queued; a copy to
-/// the CPU waits until the numbers are there.
+/// the CPU waits until the elements have arrived.
 void copy_between_devices(Tensor& target, const Tensor& source) {
   const Tensor from = contiguous_data(cast_data(source, target.dtype()));
   Tensor to = target.is_contiguous() ? target : empty(target.shape(), target.dtype(), target.device());

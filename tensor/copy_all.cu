@@ -50,8 +50,7 @@ void one_into(Blend blend, Tensor& target, const Tensor& source) {  // on the CP
 }
 
 #if VT_CUDA
-/// Up to 128 copies, 3 KiB: it travels as a parameter of the kernel, so a captured graph keeps it
-/// too.
+/// Up to 128 copies, 3 KiB: a kernel parameter, so a captured graph holds a copy of it.
 template <class T, class S>
 struct Copies {
   static constexpr int most = 128;

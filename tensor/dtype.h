@@ -85,7 +85,7 @@ decltype(auto) dispatch_floating(DType dtype, std::string_view op, Body&& body) 
   });
 }
 
-/// The same for the types that hold numbers: floating, i32 and i64.
+/// The same for the arithmetic dtypes: floating, i32 and i64.
 template <class Body>
 decltype(auto) dispatch_numeric(DType dtype, std::string_view op, Body&& body) {
   switch (dtype) {

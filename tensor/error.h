@@ -17,14 +17,14 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& message) : std::runtime_error(message) {}
 };
 
-/// Memory could not be had. Nothing was changed; a smaller request may well succeed.
+/// An allocation failed. Nothing was changed; a smaller request may succeed.
 class OutOfMemory : public Error {
  public:
   OutOfMemory(const std::string& message, std::size_t bytes_needed)
       : Error(message), text_(message), bytes_needed_(bytes_needed) {}
   std::size_t bytes_needed() const { return bytes_needed_; }  // 0 where CUDA did not say
 
-  /// Which op asked, or "backward of" it; empty outside ops. It stands in front of the message.
+  /// The op that allocated, or "backward of" it; empty outside ops. The message begins with it.
   const std::string& op() const { return op_; }
   void set_op(std::string_view op) {
     op_ = op;

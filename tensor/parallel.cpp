@@ -131,7 +131,7 @@ void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
   VT_CHECK(grain >= 1, "parallel_for: grain is {}, expected at least 1", grain);
   if (count <= 0) return;
   const std::int64_t chunks = chunk_count(count, grain);
-  // Another thread that is in a parallel_for of its own owns the pool; then this one goes alone.
+  // If another thread's parallel_for owns the pool, this one runs all chunks itself.
   std::unique_lock lock(pool_mutex, std::defer_lock);
   if (chunks == 1 || inside_parallel_for || num_threads() == 1 || !lock.try_lock()) {
     for (std::int64_t begin = 0; begin < count; begin += grain) body(begin, std::min(count, begin + grain));

@@ -11,12 +11,12 @@ namespace vitrine {
 
 #if VT_CUDA
 struct ReadBack::Slot {
-  static constexpr std::size_t most = 512;  // numbers
-  double* numbers = nullptr;
+  static constexpr std::size_t most = 512;  // elements
+  double* elements = nullptr;
   cudaEvent_t copied = nullptr;
 
   Slot() {
-    CUDA_CHECK(cudaHostAlloc(reinterpret_cast<void**>(&numbers), most * sizeof(double), cudaHostAllocDefault));
+    CUDA_CHECK(cudaHostAlloc(reinterpret_cast<void**>(&elements), most * sizeof(double), cudaHostAllocDefault));
     CUDA_CHECK(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
   }
 
@@ -51,7 +51,7 @@ ReadBack::ReadBack(const Tensor& x) : count_(static_cast<std::size_t>(x.numel())
   if (x.device().is_cuda()) {
     VT_CHECK(count_ <= Slot::most, "read_back: x has {} elements, expected at most {}", count_, Slot::most);
     slot_ = Slot::take();
-    CUDA_CHECK(cudaMemcpyAsync(slot_->numbers, x.raw_data(), count_ * sizeof(double), cudaMemcpyDeviceToHost,
+    CUDA_CHECK(cudaMemcpyAsync(slot_->elements, x.raw_data(), count_ * sizeof(double), cudaMemcpyDeviceToHost,
                                current_stream()));
     CUDA_CHECK(cudaEventRecord(slot_->copied, current_stream()));
     return;
@@ -83,7 +83,7 @@ std::vector<double> ReadBack::get() const {
       (void)cudaGetLastError();  // "not ready" is no error
       CUDA_CHECK(cudaEventSynchronize(slot_->copied));
     }
-    return {slot_->numbers, slot_->numbers + count_};
+    return {slot_->elements, slot_->elements + count_};
   }
 #endif
   return values_;

@@ -1,5 +1,5 @@
-// Numbers that come back from a GPU later: the copy is queued, the host goes on, and asks for them
-// when they should be there.
+// An asynchronous copy of a small tensor from the GPU: the constructor queues it, the host goes on,
+// and get() returns the elements later.
 #pragma once
 
 #include <vector>
@@ -16,12 +16,12 @@ class ReadBack {
   ReadBack(ReadBack&& other) noexcept;
   ReadBack& operator=(ReadBack&& other) noexcept;
 
-  /// The numbers; waits for them where they are still under way.
+  /// The elements; waits until the copy is complete.
   std::vector<double> get() const;
 
  private:
   struct Slot;
-  Slot* slot_ = nullptr;  // null: the numbers are in values_
+  Slot* slot_ = nullptr;  // null: the elements are in values_
   std::size_t count_ = 0;
   std::vector<double> values_;
 };

@@ -120,9 +120,9 @@ void copy_into(Tensor& target, const Tensor& source);
 void fill(Tensor& target, double value);
 /// target += source. Same shape and dtype.
 void add_into(Tensor& target, const Tensor& source);
-/// Many copies or additions with conversion, targets[i] (+)= sources[i]. On a GPU those whose sides
-/// are row-major are one kernel for each dtype of the sources, that of the targets or bf16: a small
-/// copy takes longer to start than to run.
+/// Many copies or additions with conversion, targets[i] (+)= sources[i]. On a GPU the row-major
+/// ones take one kernel for each dtype of the sources, which is that of the targets or bf16: a
+/// small copy takes longer to launch than to run.
 void copy_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 void add_all_into(std::span<Tensor> targets, std::span<const Tensor> sources);
 /// targets[i] = keep targets[i] + take sources[i]. Row-major targets of one dtype, f32 or f64, on

@@ -23,7 +23,7 @@ struct MemoryStatistics {
 /// vain (it is kept while a graph is recorded).
 void* allocate(std::size_t bytes, Device device);
 
-/// Gives a block back to the cache. `bytes` is what was asked for.
+/// Gives a block back to the cache. `bytes` is the size that was passed to `allocate`.
 void deallocate(void* block, std::size_t bytes, Device device) noexcept;
 
 MemoryStatistics memory_statistics(Device device = cpu);
@@ -36,7 +36,7 @@ void release_cached_memory(Device device = cpu);
 /// OutOfMemory.
 void set_memory_limit(std::size_t bytes, Device device = cpu);
 
-/// Memory of its own for work that is repeated at the same addresses, as a captured CUDA graph is.
+/// Separate memory for work that is repeated at the same addresses, as a captured CUDA graph is.
 /// While the pool is open, all blocks on its device come from it, and they only ever go back to it.
 /// One may be open per device.
 class MemoryPool {

@@ -17,7 +17,7 @@ struct DestroyGraph {
 };
 using OwnedGraph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph>;
 
-/// What `work` queues on the stream, instead of running it. `work` may throw.
+/// Records the operations that `work` queues on the stream, without running them. `work` may throw.
 OwnedGraph capture(cudaStream_t stream, const std::function<void()>& work) {
   CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
   cudaGraph_t graph = nullptr;

@@ -6,8 +6,8 @@
 //   graph.replay();
 //
 // The work must have run before in the ordinary way, so that libraries are set up; it must not wait
-// for the GPU, nor copy to or from the host. Whatever should differ between replays has to lie in
-// memory of the device: see Random::base.
+// for the GPU, nor copy to or from the host. Values that differ between replays must be in device
+// memory: see Random::base.
 #pragma once
 
 #include <functional>

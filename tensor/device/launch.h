@@ -23,15 +23,15 @@ namespace vitrine {
   } while (false)
 
 /// The stream that the library works on: one for each device. What is queued on it runs in order,
-/// so a block of memory can go back to the cache while a kernel that reads it is still waiting: the
-/// next kernel that gets the block is queued behind.
+/// so a block of memory can go back to the cache while a kernel that reads it is still queued: the
+/// kernels of the block's next owner run after it.
 cudaStream_t current_stream();
 
 /// Starts kernel(args...) on `grid` x `block` threads with `shared_bytes` of dynamic shared memory.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             Arguments... arguments) {
-  if (shared_bytes > 48 * 1024) {  // a GPU has more, but wants to be asked
+  if (shared_bytes > 48 * 1024) {  // more than 48 KiB has to be requested
     CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)));
   }

@@ -35,7 +35,7 @@ using Word = std::conditional_t<
                        std::conditional_t<bytes % 4 == 0, std::uint32_t,
                                           std::conditional_t<bytes % 2 == 0, std::uint16_t, std::uint8_t>>>>;
 
-/// *from, a pack, in as few accesses as there can be.
+/// Reads the pack at `from` in as few loads as possible.
 template <class P>
 __device__ P read_pack(const P* from) {
   constexpr int count = sizeof(P) / sizeof(Word<sizeof(P)>);
@@ -47,8 +47,8 @@ __device__ P read_pack(const P* from) {
   return pack;
 }
 
-/// *to = pack, in memory of the device, as whole words too. From an ordinary assignment the compiler
-/// makes one store for each element, where the elements are computed one after the other.
+/// *to = pack, in as few stores to device memory as possible. The stores are explicit because the
+/// compiler splits a plain assignment when it computes the elements one after the other.
 template <class P>
 __device__ void write_pack(P* to, const P& pack) {
   constexpr int count = sizeof(P) / sizeof(Word<sizeof(P)>);

@@ -1,6 +1,6 @@
-// Tells AddressSanitizer which bytes of a block no code may touch: without it, a block that waits in
-// the cache, or the rest of a block that is larger than what was asked for, would look like good
-// memory.
+// Tells AddressSanitizer which bytes of a block must not be accessed: those of a block in the
+// allocator's cache, and those beyond the requested size of a larger block. Without it they would
+// look like valid memory.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The pinned buffers: each is free again when the event behind its copy has come to pass.
+// The pinned buffers: each is free again when the event that follows its copy has completed.
 #include "tensor/device/staging.h"
 
 #include "tensor/device/launch.h"
@@ -21,7 +21,7 @@ struct Buffer {
 class Buffers {
  public:
   void copy(void* target, const void* source, std::size_t bytes) {
-    // A graph would read the buffer again when it is replayed; by then it holds something else.
+    // A replayed graph would read the buffer again, which holds another copy's bytes by then.
     cudaStreamCaptureStatus capture{};
     CUDA_CHECK(cudaStreamIsCapturing(current_stream(), &capture));
     VT_CHECK(capture == cudaStreamCaptureStatusNone,
@@ -37,7 +37,7 @@ class Buffers {
  private:
   static constexpr std::size_t most = 8, smallest = 4096;
 
-  /// A buffer that is done and large enough; else a new one; else, when there are many, the oldest.
+  /// A large enough buffer whose copy is complete; else a new one; with `most` in use, the oldest.
   Buffer take(std::size_t bytes) {
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       if (buffers_[i].bytes >= bytes && cudaEventQuery(buffers_[i].copied) == cudaSuccess) return remove(i);

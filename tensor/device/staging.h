@@ -6,9 +6,9 @@
 
 namespace vitrine {
 
-/// Queues the copy on the current stream and returns as soon as the source has been read. Buffers
-/// grow to the largest copy and to as many as are under way at a time; then nothing is allocated
-/// any more.
+/// Queues the copy on the current stream and returns as soon as the source has been read. The pool
+/// keeps a few buffers; once they are as many and as large as the copies in flight need, it
+/// allocates nothing.
 void copy_to_device(void* target, const void* source, std::size_t bytes);
 
 }  // namespace vitrine

@@ -22,7 +22,7 @@ class Storage {
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
 
-  /// Counts in-place writes. A tensor saved for backward remembers the number and compares.
+  /// Counts in-place writes. `Saved` keeps the version and compares it in backward.
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 
