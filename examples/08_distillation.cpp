@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
 
   const Tensor taught = answers(teacher, unseen.images), learned = answers(student, unseen.images);
   const double teacher_right = percent_equal(taught, unseen.labels), right = percent_equal(learned, unseen.labels);
-  fmt::print("of {} digits that nobody has seen, the teacher is right on {:.1f}%, the student on {:.1f}%;\n",
+  fmt::print("of {} digits that no model has seen, the teacher is right on {:.1f}%, the student on {:.1f}%;\n",
              unseen.size(), teacher_right, right);
   fmt::print("the student agrees with the teacher on {:.1f}%\n", percent_equal(learned, taught));
   return teacher_right > 60 && right > 40 ? 0 : 1;  // chance: 10

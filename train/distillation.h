@@ -56,9 +56,9 @@ class Distillation {
   const Model& teacher() const { return teacher_; }
 
   /// Sums over the batch, f64 (3), in the order of AgreementCounts: images that the teacher gets
-  /// right
-  /// (of mixed ones, the class of the larger part); on which the student's first head agrees with
-  /// the teacher; on which the student's first and last head agree. `classes` (B) i64: the labels.
+  /// right (of mixed ones, the class of the larger part); on which the student's first head agrees
+  /// with the teacher; on which the student's first and last head agree. `classes` (B) i64: the
+  /// labels.
   static Tensor agreement(const std::vector<Tensor>& heads, const Tensor& teacher, const Tensor& classes);
 
  private:

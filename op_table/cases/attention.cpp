@@ -113,8 +113,7 @@ OpBenchmark image_benchmark() {
 }
 
 /// The first stage of Swin-T: 64 windows of 7 x 7 tokens in each of 8 images. Each window of an
-/// image
-/// has a bias of its own, and the images take these biases in turn.
+/// image has a bias of its own, and the images take these biases in turn.
 OpBenchmark window_benchmark() {
   Tensors inputs;
   for (std::uint64_t stream = 1; stream <= 3; ++stream) inputs.push_back(test_values({512, 3, 49, 32}, stream));

@@ -7,8 +7,7 @@
 // gradients never leave the registers: the lanes hold the result of one product just where the left
 // operand of the next one wants it (ops/drivers/tensor_core.h). Up to 256 of the other rows are
 // loaded once and stay, which suffices for a ViT at 224 pixels and for a window of Swin; more of
-// them come in
-// blocks of 64.
+// them come in blocks of 64.
 #pragma once
 
 #include <type_traits>

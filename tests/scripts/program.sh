@@ -41,7 +41,7 @@ refuse 1 "none.safetensors: cannot be opened" train --resume none.safetensors
 refuse 2 "matches no differentiable op" gradcheck 'nope*'
 refuse 2 "matches none of the" list-models 'nope*'
 refuse 2 "vitrine train: --model-kwargs: 'dim' is not an option of models" train "${small[@]}" --model-kwargs dim=3
-refuse 2 "vitrine train: create_model: resnet18 has no option depth" train "${small[@]}" --model resnet18
+refuse 2 "vitrine train: create_model: resnet18 has no option patch_size, expected one of num_classes, img_size" train "${small[@]}" --model resnet18
 refuse 2 "vitrine summary: create_model: vit_tiny_patch4_32 has no option window_size" \
   summary vit_tiny_patch4_32 --model-kwargs window_size=3
 refuse 2 "vitrine augment: --model-kwargs: depth is 'x'" augment none.png --model-kwargs depth=x

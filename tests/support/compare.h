@@ -7,8 +7,7 @@
 namespace vitrine {
 
 /// The output of the call, then the gradients of its floating inputs, given the gradient `dy` of
-/// the
-/// output (test_values where it is undefined).
+/// the output (test_values where it is undefined).
 inline Tensors value_and_gradients(const Call& call, const Tensors& inputs, const Tensor& dy = {}) {
   Tape tape;
   Tensors leaves;

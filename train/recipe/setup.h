@@ -42,8 +42,7 @@ LoaderOptions train_loader_options(const Recipe& recipe, std::int64_t classes, D
 LoaderOptions eval_loader_options(const Recipe& recipe);
 
 /// What each parameter's learning rate is multiplied by: layer_decay^(number of blocks behind it),
-/// or
-/// for the head, where the recipe has head_lr, head_lr / peak.
+/// or for the head, where the recipe has head_lr, head_lr / peak.
 std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names,
                                          const LayerNames& layers);
 
