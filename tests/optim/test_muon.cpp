@@ -203,7 +203,7 @@ TEST(Muon, OfARecipeTakesTheMatricesOfTheBlocks) {
 
   const Model swin = create_model(
       "swin_tiny_patch4_window7_224",
-      {.num_classes = 10, .embed_dim = 32, .depths = Numbers({1, 1, 2, 1}), .num_heads = Numbers({1, 2, 4, 8})});
+      {.num_classes = 10, .embed_dim = 32, .depths = PerStage({1, 1, 2, 1}), .num_heads = PerStage({1, 2, 4, 8})});
   std::size_t matrices = 0;
   for (const std::string& name : names_with(*make_optimizer(recipe, swin), "momentum")) {
     EXPECT_TRUE(name.starts_with("layers.") && name.ends_with(".weight")) << name;
