@@ -25,7 +25,7 @@ struct Forward {
 // ---- Rung 1: one thread per row ----
 //
 // The formula as one would write it for a CPU. The 32 threads of a warp read 32 rows at the same
-// time: addresses that lie D numbers apart. Memory answers in sectors of 32 bytes, so of each
+// time: addresses that lie D elements apart. Memory answers in sectors of 32 bytes, so of each
 // sector that comes, one number in eight is wanted now; the rest is of use only if it is still in
 // the cache when its thread gets there. And every addition waits for the last.
 
@@ -44,7 +44,7 @@ __global__ void thread_per_row(Forward f) {
 
 // ---- Rung 2: one block per row ----
 //
-// Neighbouring threads read neighbouring numbers: a warp's 32 loads become four full sectors, and
+// Neighbouring threads read neighbouring elements: a warp's 32 loads become four full sectors, and
 // every byte that travels is used at once ("coalesced"). A row's sum is now spread over the threads
 // of a block, who have to meet: they add in a tree in shared memory, half as many at each level,
 // with a barrier between the levels. Here that is ten barriers for each of the two sums, at which
@@ -107,7 +107,7 @@ __global__ void warp_per_row(Forward f) {
 // ---- Rung 4: the row stays in registers ----
 //
 // Rungs 1 to 3 read x three times, and the cache has to serve two of them. A lane's share of a row
-// is at most 32 numbers, and registers hold those: x is read once. No less important, all of its
+// is at most 32 elements, and registers hold those: x is read once. No less important, all of its
 // loads are under way before the first sum needs one, instead of a few at a time. For that the loop
 // must be unrolled, because registers have no addresses.
 
@@ -141,7 +141,7 @@ __global__ void row_in_registers(Forward f) {
 
 // ---- Rung 5: 16 bytes at a time ----
 //
-// A load instruction may bring up to 16 bytes to each thread. Four numbers at a time cost a quarter
+// A load instruction may bring up to 16 bytes to each thread. Four elements at a time cost a quarter
 // of the instructions, address sums and comparisons, and a quarter of the entries in the queues to
 // memory for the same bytes under way. D must be a multiple of four, so that every row begins at an
 // address that 16 divides.

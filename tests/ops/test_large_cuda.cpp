@@ -40,7 +40,7 @@ class LargeOnCuda : public CudaTest {
     return all;
   }
 
-  /// Results of inputs of any dtype on CUDA against those of the same numbers in f64 on the CPU.
+  /// Results of inputs of any dtype on CUDA against those of the same elements in f64 on the CPU.
   static void expect_like_the_cpu(const std::string& name, const Call& call, const Tensors& inputs,
                                   double bound = 1e-9) {
     Tensors exact;
