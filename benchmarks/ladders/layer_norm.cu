@@ -141,7 +141,8 @@ __global__ void row_in_registers(Forward f) {
 
 // ---- Rung 5: 16 bytes at a time ----
 //
-// A load instruction may bring up to 16 bytes to each thread. Four elements at a time cost a quarter
+// A load instruction may bring up to 16 bytes to each thread. Four elements at a time cost a
+// quarter
 // of the instructions, address sums and comparisons, and a quarter of the entries in the queues to
 // memory for the same bytes under way. D must be a multiple of four, so that every row begins at an
 // address that 16 divides.
