@@ -19,10 +19,12 @@ __device__ C shuffle_xor(C value, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
 }
 
-/// All lanes' values combined; every lane gets the result. `combine` must be commutative.
-template <class C, class Combine>
+/// The values of `lanes` neighbouring lanes combined, by default of the warp's 32; each of them
+/// gets
+/// the result. `combine` must be commutative.
+template <int lanes = warp_threads, class C, class Combine>
 __device__ C warp_reduce(C value, const Combine& combine) {
-  for (int mask = warp_threads / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));
+  for (int mask = lanes / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));
   return value;
 }
 
