@@ -176,9 +176,9 @@ struct Pointers {
   void* d;
 };
 
-/// Whether the product is stored before the bias is added to it, and so rounded twice. cuBLASLt 13.1
-/// does so on an H200 where the rows of an operand are not aligned to 16 bytes: the results of two
-/// products there are off by 0.00410 and 0.00422 on the card, and played in this way.
+/// Whether the product is stored before the bias is added, and so rounded twice. cuBLASLt 13.1
+/// does so on an H200 where the rows of an operand are not aligned to 16 bytes: the results of
+/// two products there are off by 0.00410 and 0.00422 on the card, and played in this way.
 bool adds_bias_later(const Problem& x) {
   const auto bytes = static_cast<std::int64_t>(size_of(x.a.type));
   return x.a.leading * bytes % 16 != 0 || x.b.leading * bytes % 16 != 0;
