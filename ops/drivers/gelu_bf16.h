@@ -1,8 +1,7 @@
 // GELU where the result becomes bf16, on a GPU. The formulas are those of ops/drivers/math.h, with
 // shorter polynomials and the hardware's reciprocal and power of two. Their errors, 2^-17 at most,
 // vanish in the rounding to bf16 (2^-9); what math::gelu does against them would take three times
-// as
-// long as moving the elements.
+// as long as moving the elements.
 #pragma once
 
 #include "ops/drivers/math.h"
@@ -33,8 +32,7 @@ __device__ inline float gelu_for_bf16(float x) {
 }
 
 /// s for x < 0, 1 - s for x >= 0, with s = P(-z) - z p(z), where the polynomial is s e^(z^2/2) /
-/// (z0
-/// - z): it leaves the zero of s at z0 = 0.7518 to the difference.
+/// (z0 - z): it leaves the zero of s at z0 = 0.7518 to the difference.
 __device__ inline float gelu_slope_for_bf16(float x) {
   const NormalTail tail(x);
   const float ratio = math::polynomial(tail.inverse, 0.398713708f, 0.313802749f, 0.686892152f, 7.57980537f,

@@ -19,9 +19,14 @@ __device__ C shuffle_xor(C value, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
 }
 
-/// The values of `lanes` neighbouring lanes combined, by default of the warp's 32; each of them
-/// gets
-/// the result. `combine` must be commutative.
+/// Bit l is set where the predicate of lane l holds.
+__device__ inline unsigned ballot(bool predicate) { return __ballot_sync(0xFFFFFFFFu, predicate); }
+
+/// Which bit of x is the lowest that is set; x is not 0.
+__device__ inline int lowest_bit(unsigned x) { return __ffs(static_cast<int>(x)) - 1; }
+
+/// The values of `lanes` neighbouring lanes combined, of all 32 where nothing else is said; each of
+/// them gets the result. `combine` must be commutative.
 template <int lanes = warp_threads, class C, class Combine>
 __device__ C warp_reduce(C value, const Combine& combine) {
   for (int mask = lanes / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));

@@ -1,8 +1,7 @@
 // LayerNorm on CUDA. Where a row is short enough, and its elements come in whole packs of 16 bytes,
 // the lanes of a warp keep it in registers: each element is read from memory once, in forward and
 // in backward, and ahead of time (ops/norm/prefetched_rows.h). A wide row takes the warp, narrow
-// ones
-// share it. Other rows are read again for each sum, mostly from the cache.
+// ones share it. Other rows are read again for each sum, mostly from the cache.
 // From naive to fast, rung by rung: benchmarks/ladders/layer_norm.cu and layer_norm_backward.cu.
 #pragma once
 

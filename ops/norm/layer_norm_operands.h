@@ -38,8 +38,7 @@ struct Backward {
 // ---- How many blocks run at once on a GPU ----
 
 /// The packs of 16 bytes that each lane holds of a row: the fewest lanes, from 4 to 32, that hold
-/// it
-/// with 3 packs each or fewer share it, so that few of them have nothing to do.
+/// it with 3 packs each or fewer share it, so that few of them have nothing to do.
 inline std::int64_t packs_per_lane(std::int64_t row_packs) {
   for (std::int64_t lanes = 4; lanes <= 32; lanes *= 2) {
     if (row_packs <= 2 * lanes) return 2;

@@ -1,7 +1,6 @@
 // Rows in the registers of a warp, and the prefetch of the next ones. What bounds a kernel that
-// does
-// little with each element is how many bytes are on their way from memory at any moment; so each
-// row is asked for while the one before it is computed.
+// does little with each element is how many bytes are on their way from memory at any moment; so
+// each row is asked for while the one before it is computed.
 #pragma once
 
 #include "ops/drivers/tensor_core.h"
@@ -57,8 +56,8 @@ class PrefetchedRows {
   __device__ explicit PrefetchedRows(void* shared)
       : first_(static_cast<uint4*>(shared) + threadIdx.y * warp_threads + threadIdx.x) {}
 
-  /// Asks for the row of D elements at `row`. Zeros come behind its end, and where it does not
-  /// exist.
+  /// Asks for the row of D elements at `row`. Zeros come behind its end, and where it does
+  /// not exist.
   template <class T>
   __device__ void prefetch(int stage, int tensor, const T* row, std::int64_t D, bool exists) const {
 #pragma unroll

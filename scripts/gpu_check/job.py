@@ -26,7 +26,9 @@ class Job:
     def __init__(self, root, arguments, extract):
         self.root, self.arguments, self.extract = root, arguments, extract
         self.scratch = tempfile.mkdtemp(prefix="vitrine-gpu-check-run-")
+        self.lasting = root + "-lasting"  # a later call with the same archive on the same machine finds it again
         self.deadline = 0.0
+        self.earlier = {}  # what the report says of this part from a call before
         self.environment = dict(os.environ, VITRINE_SOURCE_DIR=root)
         self.environment["LD_LIBRARY_PATH"] = ":".join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), *cuda_folders()]))
 
@@ -52,15 +54,19 @@ class Job:
         output, end = b"", time.monotonic() + min(self.left(), seconds)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                               env=self.environment if ours else None) as process:
-            while True:
-                wait = min(end - time.monotonic(), silence)
-                if wait <= 0 or not select.select([process.stdout], [], [], wait)[0]:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    return None, output.decode(errors="replace")
-                chunk = os.read(process.stdout.fileno(), 1 << 16)
-                if not chunk:
-                    return process.wait(), output.decode(errors="replace")
-                output += chunk
+            try:
+                while True:
+                    wait = min(end - time.monotonic(), silence)
+                    if wait <= 0 or not select.select([process.stdout], [], [], wait)[0]:
+                        os.killpg(process.pid, signal.SIGKILL)
+                        return None, output.decode(errors="replace")
+                    chunk = os.read(process.stdout.fileno(), 1 << 16)
+                    if not chunk:
+                        return process.wait(), output.decode(errors="replace")
+                    output += chunk
+            except BaseException:  # gpu-check is being stopped: nothing of it shall keep the GPU busy
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
 
     def train(self, name, flags):
         """A run of `vitrine train`: exit status, lines of summary.csv, output."""

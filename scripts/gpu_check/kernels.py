@@ -1,4 +1,4 @@
-"""The part `kernels`: the speed of every op, of the fused ones against PyTorch's, and of the rungs of the ladders."""
+"""The parts `kernels-...`: the speed of every op, of the fused ones against PyTorch's, and of the rungs of the ladders."""
 
 import json
 import os
@@ -86,16 +86,24 @@ def climb_ladders(job):
     return report, "; ".join(lines)
 
 
-def part_kernels(job):
-    _, f32, line_f32 = time_kernels(job, "f32", ["--dtype", "f32"])
-    _, bf16, line_bf16 = time_kernels(job, "bf16", ["--dtype", "bf16"])
-    both, line_both = compare_kernels(job)
-    ladders, line_ladders = climb_ladders(job)
-    sides = [side for one in both["rounds"] for side in one.values()]
-    reports = [f32, bf16, ladders, *sides]
-    # A report without rows says nothing, unless time was over.
+def judge(figures, reports, **details):
+    """The outcome of a part: a report without rows says nothing, unless time was over."""
     good = all(report["exit_status"] is None or report["exit_status"] == 0 and report["rows"] for report in reports)
     good = good and not any("failure" in row for report in reports for row in report["rows"])
-    return outcome(good, "; ".join([line_f32, line_bf16, line_both, line_ladders]),
-                   any(report["exit_status"] is None for report in reports),
-                   reports=dict(f32=f32, bf16=bf16, backward=both, ladders=ladders["rows"], ladders_output=ladders["output"]))
+    return outcome(good, figures, any(report["exit_status"] is None for report in reports), **details)
+
+
+def fused(job):
+    both, line = compare_kernels(job)
+    return judge(line, [side for one in both["rounds"] for side in one.values()], backward=both)
+
+
+def every_op(job):
+    _, f32, line_f32 = time_kernels(job, "f32", ["--dtype", "f32"])
+    _, bf16, line_bf16 = time_kernels(job, "bf16", ["--dtype", "bf16"])
+    return judge(f"{line_f32}; {line_bf16}", [f32, bf16], f32=f32, bf16=bf16)
+
+
+def ladders(job):
+    report, line = climb_ladders(job)
+    return judge(line, [report], ladders=report["rows"], output=report["output"])

@@ -8,7 +8,8 @@ from gpu_check.job import outcome, read_json, skipped
 from gpu_check.training_runs import EPOCH_FLOOR, time_epochs
 
 
-def part_step(job, workload):
+def step(job, workload, *more):
+    """more: flags of benchmarks/compare_on_gpu."""
     epochs = [time_epochs(job, batch) for batch in (512, 128)] if workload == "g4" and job.arguments.data_dir else []
     lines = ["whole epochs were not timed: no --data-dir" if workload == "g4" and not epochs else ""]
     for result in epochs:
@@ -24,9 +25,9 @@ def part_step(job, workload):
             return skipped(f"{sys.executable} has no torch, timm and safetensors")
         lines.append(f"no comparison: {sys.executable} has no torch, timm and safetensors")
     else:
-        status, cut, compared = compare_steps(job, workload)
+        status, cut, compared = compare_steps(job, workload, more)
         report.update(compared)
-        good = good and status == 0
+        good = good and status in (0, None)
         lines += [f"batch {result['batch']}: {result['headline']}" for result in compared.get("results", [])]
         for result in epochs:  # the peer's rate is that of bare steps: its loader is taken to cost nothing
             sides = next((r.get("sides", {}) for r in compared.get("results", []) if r["batch"] == result["batch"]), {})
@@ -37,7 +38,7 @@ def part_step(job, workload):
     return outcome(good, "; ".join(filter(None, lines)), cut, **report)
 
 
-def compare_steps(job, workload):
+def compare_steps(job, workload, more):
     """Exit status of benchmarks/compare_on_gpu, whether time was over too early, and the report."""
     path = os.path.join(job.scratch, f"step-{workload}.json")
     # Our program finds CUDA's libraries through this wrapper; PyTorch must find its own.
@@ -47,8 +48,8 @@ def compare_steps(job, workload):
                    f'{shlex.quote(job.program("train_step"))} "$@"\n')
     os.chmod(wrapper, 0o755)
     status, output = job.run([sys.executable, os.path.join(job.root, "benchmarks/compare_on_gpu"), "--workload", workload,
-                              "--ours", wrapper, "--limit", str(max(1, int(job.left()) - 10)), "--json", path], ours=False)
+                              "--ours", wrapper, "--limit", str(max(1, int(job.left()) - 10)), "--json", path, *more], ours=False)
     print(output, flush=True)
     report = read_json(path) or dict(results=[dict(batch="?", headline=f"no report, exit status {status}")], output=output[-4000:])
-    cut = any(result.get("rounds", 0) < result.get("rounds_wanted", 0) for result in report["results"])
+    cut = any(result.get("out_of_time", status is None) for result in report["results"])
     return status, cut, report

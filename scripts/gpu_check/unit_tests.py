@@ -1,4 +1,4 @@
-"""The parts `tests` and `sanitizer`: the unit tests as they are, and those of the kernels under compute-sanitizer."""
+"""Unit tests as they are, and those of the kernels under compute-sanitizer."""
 
 import concurrent.futures
 import fnmatch
@@ -76,7 +76,7 @@ def run_sharded(job, names, shards):
     return results, texts
 
 
-def part_tests(job):
+def tests(job):
     # In this order: what all kernels of the tensor cores rest on takes a second; what needs much memory runs alone.
     groups = dict(tensor_cores=[], cuda=[], large=[], others=[])
     names, output = list_tests(job)
@@ -118,16 +118,16 @@ def part_tests(job):
                    gradcheck_output=output[-20000:])
 
 
-def part_sanitizer(job):
+def sanitizer(job, kind):
+    """kind: memcheck or racecheck."""
     tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if not tool:
         return skipped("compute-sanitizer was not found")
-    rows = {kind: ":".join(f"*OpTableOnCuda.{dtype}/{row}" for dtype in ("F32", "Bf16") for row in names)
-            for kind, names in (("memcheck", SANITIZED), ("racecheck", SANITIZED[1:4] + ["attention"]))}
-    plan = [("memcheck", "kernels", MEMORY_TESTS), ("racecheck", "kernels", RACE_TESTS),
-            ("memcheck", "rows", rows["memcheck"]), ("racecheck", "rows", rows["racecheck"])]
+    rows = SANITIZED if kind == "memcheck" else SANITIZED[1:4] + ["attention"]
+    plan = dict(kernels=MEMORY_TESTS if kind == "memcheck" else RACE_TESTS,
+                rows=":".join(f"*OpTableOnCuda.{dtype}/{row}" for dtype in ("F32", "Bf16") for row in rows))
     runs, lines, good = {}, [], True
-    for i, (kind, what, tests) in enumerate(plan):
+    for i, (what, tests) in enumerate(plan.items()):
         # cudaEventQuery answers "not ready" as a matter of course, which memcheck would report as an error.
         more = ["--report-api-errors", "no"] if kind == "memcheck" else []
         status, output = job.run([tool, "--tool", kind, *more, "--error-exitcode", "9", "--print-limit", "20",
@@ -139,6 +139,6 @@ def part_sanitizer(job):
         errors = re.findall(r"^=+ (?:Invalid|Misaligned|Error: ).*|^\[  FAILED  \].*", output, re.M)
         last = [line for line in output.splitlines() if "SUMMARY" in line][-1:] or [f"no summary, {len(errors)} errors so far"]
         good = good and (status == 0 and ran > 0 or status is None and not errors)
-        runs[f"{kind} {what}"] = dict(exit_status=status, tests=ran, errors=errors[:20], output=output[-20000:])
+        runs[what] = dict(exit_status=status, tests=ran, errors=errors[:20], output=output[-20000:])
         lines.append(f"{kind} of {what}: {ran} tests, {last[0].strip('= ')}" + ("" if status is not None else ", out of time"))
     return outcome(good, "; ".join(lines), any(run["exit_status"] is None for run in runs.values()), runs=runs)

@@ -1,8 +1,7 @@
 // Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the
 // CPU in f64: rows that share a warp, few and many packs of 16 bytes a lane, a last pack that is
-// not
-// whole, rows that are too long for the registers, operands that are not aligned; and so many rows
-// that each warp has several, in several blocks.
+// not whole, rows that are too long for the registers, operands that are not aligned; and so many
+// rows that each warp has several, in several blocks.
 #include <gtest/gtest.h>
 
 #include "op_table/drivers.h"

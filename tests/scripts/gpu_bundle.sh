@@ -3,40 +3,20 @@
 # On a bundle of stand-ins, with a driver's library that tells of a GPU, it must run the tests, survive one that dies, compare loss
 # curves, give up what takes too long, and report. Nothing is built here but that library.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-export TMPDIR=$folder/tmp
-mkdir -p "$folder"/{bundle,content/{bin,gpu_check},driver,tmp}
-cd "$folder"
-
-fail() { echo "gpu_bundle.sh: $*"; exit 1; }
-
-# refuse CODE TEXT COMMAND...: ends with CODE and prints one line that contains TEXT.
-refuse() {
-  local code=$1 text=$2 status=0
-  shift 2
-  "$@" >out 2>&1 || status=$?
-  [[ $status == "$code" ]] || fail "$*: exit code $status, expected $code: $(cat out)"
-  [[ $(wc -l <out) == 1 ]] || fail "$*: expected one line: $(cat out)"
-  grep -qF -- "$text" out || fail "$*: expected '$text' in: $(cat out)"
-}
+source "$(dirname "${BASH_SOURCE[0]}")/support/gpu_stand_ins.bash"
+mkdir -p bundle content/bin
 
 refuse 2 "--arch: its value is missing" "$root/scripts/gpu-bundle" --arch
 refuse 2 "--architecture: is not a flag of it" "$root/scripts/gpu-bundle" --architecture 90a
 refuse 2 "two: is one word too many" "$root/scripts/gpu-bundle" one two
 
-if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
-  echo "no python3 of at least 3.8 here: scripts/gpu-check was not tested"
-  exit 0
-fi
+need_python
 cp "$root/scripts/gpu-check" bundle
+refuse 2 "run gpu-check in a folder that scripts/gpu-bundle has made" bundle/gpu-check --help
+cp -r "$root/scripts/gpu_check" "$root/benchmarks/gpu_plan" bundle
 bundle/gpu-check --help >out 2>&1 || fail "--help without an archive: $(cat out)"
 grep -qF -- "--data-dir" out || fail "--help: $(cat out)"
 refuse 2 "bundle.tar.xz does not exist: run gpu-check in a folder that scripts/gpu-bundle has made" bundle/gpu-check
-refuse 2 "--part: is test, expected one of tests, curve, sanitizer, kernels" bundle/gpu-check --part test
-refuse 2 "--seconds: is 5, expected at least 30" bundle/gpu-check --seconds 5
-refuse 2 "--data-dir: $folder has no folder train/ and is no archive" bundle/gpu-check --part cifar --data-dir "$folder"
 
 # A test program with tests of which one loses the GPU, one ends its process, and one fails. Every fourth one shares a process.
 cat >content/bin/vitrine_tests <<'END_OF_TESTS'
@@ -83,39 +63,30 @@ echo '[{"ladder": "layer_norm", "rungs": [{"rung": "slow", "percent_of_peak": 4.
 exit 1
 END_OF_LADDERS
 chmod +x content/bin/*
-# The modules as scripts/gpu-bundle packs them. Each part that gpu-check names must be in one of them.
-cp "$root"/scripts/gpu_check/*.py content/gpu_check
-python3 -B - <<'END_OF_CHECK' || fail "gpu-check names a part that no module has"
-import importlib, runpy, sys
-sys.path.insert(0, "content")
-for module, function, *_ in runpy.run_path("bundle/gpu-check")["PARTS"].values():
-    getattr(importlib.import_module(f"gpu_check.{module}"), function)
+bundle
+python3 -B - <<'END_OF_CHECK' || fail "the plan runs what no module has"
+import importlib, inspect, sys
+sys.path.insert(0, "bundle")
+from gpu_check.plan import read_plan
+for one in read_plan("bundle/gpu_plan"):
+    inspect.signature(getattr(importlib.import_module(f"gpu_check.{one.module}"), one.function)).bind(None, *one.arguments)
 END_OF_CHECK
-echo v0-test >content/COMMIT
-tar -C content -cJf bundle/bundle.tar.xz .
+refuse 2 "--part: is test, expected one of tests, step-g1, profile-g1" bundle/gpu-check --part test
+refuse 2 "--seconds: is 5, expected at least 30" bundle/gpu-check --seconds 5
+refuse 2 "--data-dir: $folder has no folder train/ and is no archive" bundle/gpu-check --part cifar --data-dir "$folder"
 
 if [[ -z $(ldconfig -p 2>/dev/null | grep -F libcuda.so.1) && -z ${LD_LIBRARY_PATH:-} ]]; then
   refuse 3 "no CUDA device: the driver's library libcuda.so.1 is not installed" bundle/gpu-check --part tests
 fi
 
 # A driver without devices, and one with the device that the stand-ins pretend to use.
-driver() { # DEVICES
-  cc -shared -fPIC -x c -o driver/libcuda.so.1 - <<END_OF_DRIVER
-#include <string.h>
-int cuInit(unsigned flags) { return flags; }
-int cuDeviceGetCount(int* count) { return *count = $1, 0; }
-int cuDriverGetVersion(int* version) { return *version = 13000, 0; }
-int cuDeviceGetName(char* name, int length, int device) { return strncpy(name, "Stand-in", length), device; }
-END_OF_DRIVER
-}
-export LD_LIBRARY_PATH=$folder/driver
 driver 0
 refuse 3 "no CUDA device: the driver answers with error 0 and 0 devices" bundle/gpu-check --part tests
 driver 1
 status=0
-bundle/gpu-check --part cifar --part tests --out results >out 2>&1 || status=$?
+bundle/gpu-check --part cifar-vit --part tests --out results >out 2>&1 || status=$?
 [[ $status == 1 ]] || fail "failing tests: exit code $status, expected 1: $(cat out)"
-for text in "Stand-in, driver" "commit v0-test" "tests      failed" "cifar      skipped" \
+for text in "Stand-in, driver" "commit v0-test" "tests            failed" "cifar-vit-6m     skipped" \
   "1 DIED, 2 FAILED, 4 OK; gradcheck: 1 ops, exit 0, worst 1.0e-09"; do
   grep -qF -- "$text" out || fail "expected '$text' in: $(cat out)"
 done
@@ -124,19 +95,17 @@ import json, sys
 report = json.load(open("results/report.json"))
 right = {"OnCuda.Lost": "FAILED", "OnCuda.Dies": "DIED", "Rest.Bad": "FAILED"}
 sys.exit({name: entry[0] for name, entry in report["parts"]["tests"]["not_passed"].items()} != right or
-         {name: part["result"] for name, part in report["parts"].items()} != {"tests": "failed", "cifar": "skipped"} or
+         {name: part["result"] for name, part in report["parts"].items()} != {"tests": "failed", "cifar-vit-6m": "skipped"} or
          report["commit"] != "v0-test")
 END_OF_CHECK
 
 bundle/gpu-check --part curve --out results >out 2>&1 || fail "curve: $(cat out)"
 grep -qF "f32 within 2.0e-05 (accepted 1e-04), bf16 4.0e-03 (accepted 1.8e-02; the CPU's bf16 4.0e-03)" out ||
   fail "curve: $(cat out)"
-python3 -c 'import json, sys; sys.exit(sorted(json.load(open("results/report.json"))["parts"]) != ["cifar", "curve", "tests"])' ||
+python3 -c 'import json, sys; sys.exit(sorted(json.load(open("results/report.json"))["parts"]) != ["cifar-vit-6m", "curve", "tests"])' ||
   fail "a second call did not keep the parts of the first"
 
-status=0
-bundle/gpu-check --part kernels --out results >out 2>&1 || status=$?
-[[ $status == 1 ]] || fail "a wrong rung: exit code $status, expected 1: $(cat out)"
-for text in "kernels    failed" "bf16: 1 of 1 rows, 50% of 2 GB/s" "ladder layer_norm: 2 of 3 rungs, best 80% of peak: fast"; do
-  grep -qF -- "$text" out || fail "expected '$text' in: $(cat out)"
-done
+expect 0 bundle/gpu-check --part kernels --out results
+says "kernels-fused    passed" "kernels-ops      passed" "bf16: 1 of 1 rows, 50% of 2 GB/s"
+expect 1 bundle/gpu-check --part ladders --out results  # a rung is wrong
+says "ladders          failed" "ladder layer_norm: 2 of 3 rungs, best 80% of peak: fast"

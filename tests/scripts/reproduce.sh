@@ -41,6 +41,11 @@ status=0
 "${run[@]}" --rows '^deit$' "${two[@]}" --max-steps 0 >log 2>&1 || fail "$(cat log)"
 grep -q -- '--resume .*/deit-seed1' log && grep -q '^deit-seed1,deit,1,72.2,1,' out/runs.csv || fail "it did not go on: $(cat log)"
 
+# Seeds from one to another, and no teacher where no row learns from one.
+"$reproduce" --program "$vitrine" --data-dir data --output seeds --seeds 2-3 --rows '^vit$' "${short[@]}" >log || fail "$(cat log)"
+[[ $(cut -d, -f1 seeds/runs.csv | xargs) == "run vit-seed2 vit-seed3" ]] || fail "seeds 2 to 3: $(cat seeds/runs.csv)"
+[[ ! -e seeds/teacher ]] && ! grep -q teacher seeds/table.md || fail "a teacher that no row needs: $(cat seeds/table.md)"
+
 # ---- Mistakes ----
 refuse() {
   local text=$1 status=0
@@ -52,4 +57,5 @@ refuse() {
 refuse "--form: is 'medium', expected small or full" "$reproduce" --form medium
 refuse "--sedes: is not a flag" "$reproduce" --sedes 3
 refuse "--seeds: is '0'" "$reproduce" --seeds 0
+refuse "--seeds: is '2-0'" "$reproduce" --seeds 2-0
 refuse "has no folders train/ and test/" "$reproduce" --data-dir none
