@@ -6,6 +6,7 @@
 // number of threads and on every run.
 #include <algorithm>
 
+#include "ops/drivers/warp.h"
 #include "ops/index.h"
 #include "ops/ops.h"
 #include "tensor/device/launch.h"
@@ -161,34 +162,41 @@ __global__ void scatter_add_kernel(ScatterAdd<T, I> job, std::int64_t count) {
   }
 }
 
-/// The same with one thread for each element of y, which reads the whole index and adds what
-/// belongs to it, in the same order; `targets` is the size of y along dim. For few columns: the
-/// gradient of a bias table of Swin has only as many as there are heads, which is too few threads
-/// for a GPU.
+/// The same by the inverse of the index, for an index that is the same for every column: a warp for
+/// each row of y and 32 of its columns, one column a lane. The lanes look at 32 entries of the
+/// index at once; whichever of these name the row are added by all lanes, in the order of the
+/// index. For few columns: the gradient of a bias table of Swin has only as many as there are
+/// heads, which is too few threads for the kernel above.
 template <class T, class I>
-__global__ void scatter_add_by_target_kernel(ScatterAdd<T, I> job, std::int64_t targets, std::int64_t count) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t p = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; p < targets * count;
-       p += step) {
-    const std::int64_t target = p / count;
+__global__ void scatter_add_by_row_kernel(ScatterAdd<T, I> job, std::int64_t rows, std::int64_t count) {
+  const std::int64_t strips = (count + warp_threads - 1) / warp_threads;
+  for_each_row_of_grid(rows * strips, [&](std::int64_t item) {
+    const std::int64_t row = item / strips, column = item % strips * warp_threads + threadIdx.x;
+    const bool exists = column < count;
     std::int64_t offset[3];
-    job.columns.element_offsets(p % count, count, offset);
+    job.columns.element_offsets(exists ? column : 0, count, offset);
     Compute<T> sum = 0;
-    for (std::int64_t i = 0; i < job.length; ++i) {
-      if (static_cast<std::int64_t>(job.index[offset[1] + i * job.index_step]) == target) {
-        sum += static_cast<Compute<T>>(job.x[offset[2] + i * job.x_step]);
+    for (std::int64_t first = 0; first < job.length; first += warp_threads) {
+      const std::int64_t mine = first + threadIdx.x;
+      const bool matches = mine < job.length && static_cast<std::int64_t>(job.index[mine * job.index_step]) == row;
+      for (unsigned left = ballot(matches); left != 0; left &= left - 1) {
+        const std::int64_t i = first + lowest_bit(left);
+        if (exists) sum += static_cast<Compute<T>>(job.x[offset[2] + i * job.x_step]);
       }
     }
-    job.y[offset[0] + target * job.y_step] = sum;
-  }
+    if (exists) job.y[offset[0] + row * job.y_step] = sum;
+  });
 }
 
+/// `rows` is the size of y along dim, `count` the number of columns.
 template <class T, class I>
-void scatter_add_on_cuda(const ScatterAdd<T, I>& job, std::int64_t targets, std::int64_t count) {
-  const bool is_cheap = targets * job.length <= (std::int64_t{1} << 30) / std::max<std::int64_t>(1, count);
-  if (count < 4096 && is_cheap) {
-    launch(scatter_add_by_target_kernel<T, I>, grid_for(targets * count, 128), dim3(128), 0, current_stream(), job,
-           targets, count);
+void scatter_add_on_cuda(const ScatterAdd<T, I>& job, std::int64_t rows, std::int64_t count) {
+  bool one_index = true;
+  for (int d = 0; d < job.columns.dims; ++d) one_index = one_index && job.columns.stride[1][d] == 0;
+  const std::int64_t strips = chunk_count(count, warp_threads);
+  const bool reads_little = rows * strips <= (std::int64_t{1} << 30) / std::max<std::int64_t>(1, job.length);
+  if (one_index && count < 4096 && reads_little) {
+    launch_rows(scatter_add_by_row_kernel<T, I>, rows * strips, job, rows, count);
   } else {
     launch(scatter_add_kernel<T, I>, grid_for(count, 128), dim3(128), 0, current_stream(), job, count);
   }

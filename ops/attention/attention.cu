@@ -8,8 +8,8 @@
 // Where to read on: ops/attention/reference.h is forward and backward as plain loops, to be stepped
 // through in a debugger. ops/attention/cpu.h has the same with blocks of rows and fast products.
 // ops/attention/cuda.h has it in tiles with the online softmax, for every dtype;
-// ops/attention/mma.h runs it on tensor cores in bf16. benchmarks/ladders/attention.cu grows the
-// CUDA kernel from naive to fast, one idea at a time.
+// ops/attention/mma.h runs it on tensor cores in bf16, ops/attention/mma_window.h for few tokens.
+// benchmarks/ladders/attention.cu grows the CUDA kernel from naive to fast, one idea at a time.
 #include <algorithm>
 #include <cmath>
 
@@ -17,6 +17,7 @@
 #include "ops/attention/cpu.h"
 #include "ops/attention/cuda.h"
 #include "ops/attention/mma.h"
+#include "ops/attention/mma_window.h"
 #include "ops/composed.h"
 #include "ops/ops.h"
 
@@ -106,7 +107,10 @@ void forward_as(const AttentionInputs<T>& in, const Heads<T>& y, Compute<T>* log
 #if VT_CUDA
   if (device.is_cuda()) {
     if constexpr (std::is_same_v<T, bfloat16>) {
-      if (attention_mma::accepts(in, y)) return attention_mma::forward(in, y, logsumexp);
+      if (attention_mma::accepts(in, y)) {
+        return attention_window::accepts(in) ? attention_window::forward(in, y, logsumexp)
+                                             : attention_mma::forward(in, y, logsumexp);
+      }
     }
     return attention_cuda::forward(in, y, logsumexp);
   }
@@ -124,7 +128,8 @@ void backward_as(const AttentionInputs<T>& in, const AttentionSaved<T>& saved, c
     Compute<T>* scratch = delta.data<Compute<T>>();
     if constexpr (std::is_same_v<T, bfloat16>) {
       if (attention_mma::accepts(in, saved.y, saved.dy, out.dq, out.dk, out.dv)) {
-        return attention_mma::backward(in, saved, out, scratch);
+        return attention_window::accepts(in, out.dbias) ? attention_window::backward(in, saved, out)
+                                                        : attention_mma::backward(in, saved, out, scratch);
       }
     }
     return attention_cuda::backward(in, saved, out, scratch);

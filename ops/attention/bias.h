@@ -43,12 +43,13 @@ Bias<T> bias_of(const Tensor& bias, const Strides& strides, std::int64_t groups)
 // ---- Partial sums of the gradient ----
 
 /// Zeros (parts, G, 1 or H, 1 or N, 1 or M) for a bias of shape `bias_shape`: one part for each
-/// sample that shares a bias, but no more parts than give the CPU 16 tasks, and CUDA 256 blocks per
-/// head.
+/// sample that shares a bias, but no more parts than give the CPU 16 tasks for each head, and a
+/// large GPU eight blocks for each of its 132 multiprocessors.
 inline Tensor bias_partials(const Shape& bias_shape, std::int64_t B, DType dtype, Device device) {
   Shape shape = bias_shape;
   while (shape.size() < 4) shape.insert(0, 1);
-  const std::int64_t groups = std::max<std::int64_t>(1, shape[0]), tasks = device.is_cpu() ? 16 : 256;
+  const std::int64_t groups = std::max<std::int64_t>(1, shape[0]), heads = std::max<std::int64_t>(1, shape[1]);
+  const std::int64_t tasks = device.is_cpu() ? 16 : 8 * 132 / heads;
   const std::int64_t most = std::max<std::int64_t>(1, tasks / groups);
   shape.insert(0, std::clamp<std::int64_t>(B / groups, 1, most));
   return zeros(shape, dtype, device);

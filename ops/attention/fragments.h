@@ -20,12 +20,14 @@ using Inputs = AttentionInputs<bfloat16>;
 inline constexpr int tile_rows = 16;  // of a warp
 inline constexpr int block_rows = 64, tiles_per_block = block_rows / tile_rows;
 inline constexpr int resident_rows = 256;  // 88 KiB for two matrices with D = 80, which all GPUs since sm_80 have
-inline constexpr int most_warps = 4;
+inline constexpr int most_warps = 4, most_forward_warps = 7;  // 13 tiles, a ViT at 224 pixels, are two for each of 7
 
 /// Number of blocks that should fit in the registers of a multiprocessor, with 168 or 255 registers
-/// per thread: one block loads while others compute.
+/// per thread (forward: 144 or 255): one block loads while others compute.
 template <int D, bool has_bias>
 inline constexpr int blocks_at_once = D + 16 * has_bias <= 64 ? 3 : 2;
+template <int D, bool has_bias>
+inline constexpr int forward_blocks_at_once = D + 16 * has_bias <= 64 ? 2 : 1;
 
 /// Elements from one row in shared memory to the next. (D + 8) * 2 bytes are an odd number of
 /// 16-byte units, so that the eight rows that ldmatrix reads at once lie in different banks.
@@ -122,18 +124,36 @@ __device__ void multiply_transposed(FragmentC (&c)[2], const FragmentA (&a)[D / 
   }
 }
 
-/// c (16, D) += a (16, 16) times 16 rows of shared memory.
-template <int D>
-__device__ void multiply_rows(FragmentC (&c)[D / 8], const FragmentA& a, const bfloat16* rows) {
+/// c (16, columns) += a (16, 16) times 16 rows of shared memory, or as many of their columns as c
+/// has.
+template <int D, int columns = D>
+__device__ void multiply_rows(FragmentC (&c)[columns / 8], const FragmentA& a, const bfloat16* rows) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const bfloat16* mine = rows + lane % 16 * stride<D> + lane / 16 * 8;
 #pragma unroll
-  for (int s = 0; s < D / 16; ++s) {
+  for (int s = 0; s < columns / 16; ++s) {
     std::uint32_t x[4];
     ldmatrix_x4_trans(x, mine + 16 * s);
     mma_m16n8k16(c[2 * s], a, {{x[0], x[1]}});
     mma_m16n8k16(c[2 * s + 1], a, {{x[2], x[3]}});
   }
+}
+
+/// 16 rows of shared memory as left operands.
+template <int D>
+__device__ void load_left_shared(FragmentA (&to)[D / 16], const bfloat16* rows) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int s = 0; s < D / 16; ++s) ldmatrix_x4(to[s].x, rows + lane % 16 * stride<D> + lane / 16 * 8 + 16 * s);
+}
+
+/// The transpose of a (16, 16) matrix in shared memory, whose rows are `row_stride` elements apart,
+/// as a left operand.
+__device__ inline FragmentA load_left_transposed(const bfloat16* matrix, int row_stride) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  FragmentA result;
+  ldmatrix_x4_trans(result.x, matrix + (lane / 16 * 8 + lane % 8) * row_stride + lane / 8 % 2 * 8);
+  return result;
 }
 
 // ---- The rows that one warp owns: in registers ----
@@ -145,6 +165,12 @@ __device__ inline std::uint32_t load_pair(const bfloat16* x) {
 }
 __device__ inline void store_pair(bfloat16* x, std::uint32_t pair) {
   write_pack(reinterpret_cast<Pair*>(x), std::bit_cast<Pair>(pair));
+}
+
+/// Eight neighbours in one access; x is aligned to 16 bytes.
+__device__ inline void store_16(bfloat16* x, const std::uint32_t (&pairs)[4]) {
+  using Eight = Pack<std::uint32_t, 4>;
+  write_pack(reinterpret_cast<Eight*>(x), Eight{{pairs[0], pairs[1], pairs[2], pairs[3]}});
 }
 
 /// Rows first to first + 15 as left operands, zeros beyond `length`.
@@ -159,19 +185,44 @@ __device__ void load_left(FragmentA (&to)[D / 16], const Rows& x, int first, int
   }
 }
 
+/// Of a 4 x 4 matrix of registers, whose column t is in x of the t-th lane of a group, the t-th row
+/// instead: two rounds in which neighbours swap half of what they have.
+__device__ inline void transpose_in_group(std::uint32_t (&x)[4]) {
+#pragma unroll
+  for (int distance = 1; distance <= 2; distance *= 2) {
+    const bool is_upper = thread_in_group() & distance;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i & distance) continue;
+      std::uint32_t &low = x[i], &high = x[i + distance];
+      const std::uint32_t other = shuffle_xor(is_upper ? low : high, distance);
+      (is_upper ? low : high) = other;
+    }
+  }
+}
+
 /// Rows first to first + 15 of `to` = c, the upper eight times scale[0], the lower eight times
-/// scale[1].
-template <int D>
-__device__ void store_rows(bfloat16* to, std::int64_t row_stride, int first, int length, const FragmentC (&c)[D / 8],
-                           const float (&scale)[2]) {
+/// scale[1]. A lane has two neighbours of every eight columns; four lanes exchange them, so that
+/// each writes eight neighbours at once, 16 bytes.
+template <int columns>
+__device__ void store_rows(bfloat16* to, std::int64_t row_stride, int first, int length,
+                           const FragmentC (&c)[columns / 8], const float (&scale)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first + group_id() + half * 8;
-    if (row >= length) continue;
-    bfloat16* mine = to + row * row_stride + 2 * thread_in_group();
+    bfloat16* const mine = to + row * row_stride;
+    const auto pair = [&](int j) {
+      return pack_bf16(c[j].x[2 * half] * scale[half], c[j].x[2 * half + 1] * scale[half]);
+    };
 #pragma unroll
-    for (int j = 0; j < D / 8; ++j) {
-      store_pair(mine + 8 * j, pack_bf16(c[j].x[2 * half] * scale[half], c[j].x[2 * half + 1] * scale[half]));
+    for (int j = 0; j + 4 <= columns / 8; j += 4) {
+      std::uint32_t x[4] = {pair(j), pair(j + 1), pair(j + 2), pair(j + 3)};
+      transpose_in_group(x);
+      if (row < length) store_16(mine + 8 * (j + thread_in_group()), x);
+    }
+#pragma unroll
+    for (int j = columns / 32 * 4; j < columns / 8; ++j) {
+      if (row < length) store_pair(mine + 8 * j + 2 * thread_in_group(), pair(j));
     }
   }
 }
@@ -224,6 +275,13 @@ struct Scores {
   }
 };
 
+/// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so
+/// that p = 0, where the query does not exist or all of its keys are masked.
+__device__ inline float log2_sumexp(const float* logsumexp, int n, int N) {
+  const float sum = n < N ? logsumexp[n] : -INFINITY;
+  return sum == -INFINITY ? INFINITY : sum * math::log2_e;
+}
+
 // ---- Which warp computes which rows ----
 
 /// How the tiles of 16 rows of one head are divided among `blocks` blocks of `warps` warps, each of
@@ -232,11 +290,11 @@ struct Schedule {
   int blocks, warps, rounds;
   /// For `length` rows that the warps own (queries or keys), and `other` rows that pass through
   /// shared memory. The latter must be loaded again for every round unless all are resident.
-  Schedule(std::int64_t length, std::int64_t other) {
+  Schedule(std::int64_t length, std::int64_t other, int most = most_warps) {
     const int tiles = static_cast<int>((length + tile_rows - 1) / tile_rows);
     const auto divide = [](int count, int among) { return (count + among - 1) / among; };
-    blocks = divide(tiles, most_warps * (other <= resident_rows ? 2 : 1));
-    rounds = divide(divide(tiles, blocks), most_warps);
+    blocks = divide(tiles, most * (other <= resident_rows ? 2 : 1));
+    rounds = divide(divide(tiles, blocks), most);
     warps = divide(divide(tiles, blocks), rounds);
   }
 };

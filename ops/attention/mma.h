@@ -14,6 +14,7 @@
 
 #include "ops/attention/cuda.h"
 #include "ops/attention/fragments.h"
+#include "ops/attention/mma_backward.h"
 
 #if VT_CUDA
 namespace vitrine::attention_mma {
@@ -61,7 +62,7 @@ struct SoftmaxSums {
 
 /// y (B, H, N, D), logsumexp (B, H, N).
 template <int D, bool has_bias>
-__global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, has_bias>)
+__global__ void __launch_bounds__(most_forward_warps* warp_threads, forward_blocks_at_once<D, has_bias>)
     forward_kernel(Inputs in, Heads<bfloat16> y, float* logsumexp, Schedule schedule) {
   const WarpTiles at(schedule, in.H);
   const std::int64_t b = at.slice, h = at.h;
@@ -107,13 +108,6 @@ __global__ void __launch_bounds__(most_warps* warp_threads, blocks_at_once<D, ha
 
 // ---- Backward ----
 // p = 2^(score - log2_sumexp), dp = dy v^T, ds = p (dp - delta) with delta = rowsum(dy y).
-
-/// The logsumexp of query n in units of log2, to be subtracted from its scores. It is +infinity, so
-/// that p = 0, where the query does not exist or all of its keys are masked.
-__device__ inline float log2_sumexp(const float* logsumexp, int n, int N) {
-  const float sum = n < N ? logsumexp[n] : -INFINITY;
-  return sum == -INFINITY ? INFINITY : sum * math::log2_e;
-}
 
 /// delta = rowsum(dy y) of the lane's two rows, where y and dy are left operands.
 template <int D>
@@ -275,14 +269,15 @@ void launch_schedule(void (*kernel)(Parameters...), const Schedule& schedule, st
 
 inline void forward(const Inputs& in, Heads<bfloat16> y, float* logsumexp) {
   with_constants(in, [&]<int D, bool has_bias>(std::integral_constant<int, D>, std::bool_constant<has_bias>) {
-    launch_schedule(forward_kernel<D, has_bias>, Schedule(in.N, in.M), in.B * in.H, shared_bytes<D>(in.M), in, y,
-                    logsumexp);
+    launch_schedule(forward_kernel<D, has_bias>, Schedule(in.N, in.M, most_forward_warps), in.B * in.H,
+                    shared_bytes<D>(in.M), in, y, logsumexp);
   });
 }
 
 /// `delta` (B, H, N) is scratch memory.
 inline void backward(const Inputs& in, const AttentionSaved<bfloat16>& saved, const AttentionGradients<bfloat16>& out,
                      float* delta) {
+  if (fits_one_kernel(in)) return backward_in_one_kernel(in, saved, out);
   // dq_kernel can add up dbias over the batch alone. Sums over heads, queries or keys are left to
   // the clear version.
   const bool is_here = out.dbias.data && out.dbias.head != 0 && out.dbias.row != 0 && out.dbias.column != 0;

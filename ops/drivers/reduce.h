@@ -22,6 +22,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "ops/drivers/lanes.h"
@@ -185,19 +186,25 @@ __device__ State join_threads(State state, State* row, const Reducer& reducer) {
   return row[0];
 }
 
-inline constexpr int column_threads = 16;
+/// The block of the kernels of columns: neighbours in x, the elements of a column shared among y.
+/// Eight packs of 16 bytes are the 128 that a GPU fetches at once.
+inline constexpr int column_packs = 8, column_threads = 64;
 
-/// The states of the threads of a column of the block, joined into that of its first thread.
-template <class Reducer, class State = typename Reducer::State>
-__device__ State join_column(State state, State (*shared)[warp_threads], const Reducer& reducer) {
-  State* mine = &shared[threadIdx.y][threadIdx.x];
-  *mine = state;
-  block_barrier();
-  for (unsigned height = column_threads / 2; height > 0; height /= 2) {
-    if (threadIdx.y < height) *mine = reducer.combine(*mine, mine[height * warp_threads]);
+/// The `width` states of each of the threads of a column of the block, joined into those of its
+/// first thread.
+template <int width, class Reducer, class State = typename Reducer::State>
+__device__ void join_column(State (&states)[width], const Reducer& reducer) {
+  __shared__ State shared[column_threads / 2][width][column_packs];
+  for (unsigned height = blockDim.y / 2; height > 0; height /= 2) {
+    block_barrier();  // the last states have been read
+    if (threadIdx.y >= height && threadIdx.y < 2 * height) {
+      for (int k = 0; k < width; ++k) shared[threadIdx.y - height][k][threadIdx.x] = states[k];
+    }
     block_barrier();
+    if (threadIdx.y < height) {
+      for (int k = 0; k < width; ++k) states[k] = reducer.combine(states[k], shared[threadIdx.y][k][threadIdx.x]);
+    }
   }
-  return *mine;
 }
 
 /// Where the kernels put what becomes of a chunk: among the states (chunks, outputs), or finished
@@ -246,51 +253,50 @@ __global__ void reduce_rows_kernel(const T* x, ReduceLayout layout, Reducer redu
   }
 }
 
-/// A block per chunk of 32 packs of `width` neighbouring results; 16 threads share the elements of
-/// a pack, one load for each.
+/// A block per chunk of eight packs of `width` neighbouring results; 64 threads share the elements
+/// of a pack, one load for each.
 template <int width, class T, class U, class Reducer>
 __global__ void reduce_columns_kernel(const T* x, ReduceLayout layout, Reducer reducer, std::int64_t chunks,
                                       Destination<U, Reducer> to) {
-  __shared__ typename Reducer::State shared[column_threads][warp_threads];
-  const std::int64_t packs = layout.outputs / width, blocks = (packs + warp_threads - 1) / warp_threads;
+  const std::int64_t packs = layout.outputs / width, blocks = (packs + column_packs - 1) / column_packs;
   for (std::int64_t item = blockIdx.x; item < chunks * blocks; item += gridDim.x) {
-    const std::int64_t part = item / blocks, pack = item % blocks * warp_threads + threadIdx.x, output = pack * width;
+    const std::int64_t part = item / blocks, pack = item % blocks * column_packs + threadIdx.x, output = pack * width;
     const std::int64_t begin = part * layout.chunk;
     const std::int64_t end = begin + layout.chunk < layout.count ? begin + layout.chunk : layout.count;
-    typename Reducer::State state[width];
-    for (auto& each : state) each = reducer.identity();
+    typename Reducer::State states[width];
+    for (auto& each : states) each = reducer.identity();
     if (pack < packs) {
       const T* start = x + element_offset(layout.kept, output);
 #pragma unroll 8
-      for (std::int64_t i = begin + threadIdx.y; i < end; i += column_threads) {
+      for (std::int64_t i = begin + threadIdx.y; i < end; i += blockDim.y) {
         Compute<T> values[width];
         load_pack(start + element_offset(layout.reduced, i), values);
 #pragma unroll
         for (int k = 0; k < width; ++k) {
-          state[k] = reducer.combine(state[k], reducer.map(values[k], output + k, i));
+          states[k] = reducer.combine(states[k], reducer.map(values[k], output + k, i));
         }
       }
     }
+    join_column(states, reducer);
+    if (threadIdx.y > 0 || pack >= packs) continue;
 #pragma unroll
-    for (int k = 0; k < width; ++k) {
-      state[k] = join_column(state[k], shared, reducer);
-      if (threadIdx.y == 0 && pack < packs) to.put(reducer, part * layout.outputs + output + k, state[k]);
-    }
+    for (int k = 0; k < width; ++k) to.put(reducer, part * layout.outputs + output + k, states[k]);
   }
 }
 
-/// One block per result joins its chunks and finishes it.
+/// Joins the chunks of eight results in each block and finishes them.
 template <class U, class Reducer>
-__global__ void finish_kernel(const typename Reducer::State* states, std::int64_t outputs, std::int64_t chunks,
+__global__ void finish_kernel(const typename Reducer::State* chunk_states, std::int64_t outputs, std::int64_t chunks,
                               Reducer reducer, U* y) {
-  __shared__ typename Reducer::State shared[warp_threads];
-  for (std::int64_t output = blockIdx.x; output < outputs; output += gridDim.x) {
-    auto state = reducer.identity();
-    for (std::int64_t i = threadIdx.x; i < chunks; i += blockDim.x) {
-      state = reducer.combine(state, states[i * outputs + output]);
+  for (std::int64_t first = std::int64_t{blockIdx.x} * column_packs; first < outputs;
+       first += std::int64_t{gridDim.x} * column_packs) {
+    const std::int64_t output = first + threadIdx.x;
+    typename Reducer::State states[1]{reducer.identity()};
+    for (std::int64_t i = threadIdx.y; output < outputs && i < chunks; i += blockDim.y) {
+      states[0] = reducer.combine(states[0], chunk_states[i * outputs + output]);
     }
-    state = join_threads(state, shared, reducer);
-    if (threadIdx.x == 0) y[output] = static_cast<U>(reducer.finish(state, output));
+    join_column(states, reducer);
+    if (threadIdx.y == 0 && output < outputs) y[output] = static_cast<U>(reducer.finish(states[0], output));
   }
 }
 
@@ -314,17 +320,24 @@ bool takes_packs(const T* x, const ReduceLayout& layout, int width) {
          (is_one_run || holds_packs(layout.reduced, true, width));
 }
 
+/// A block for columns of `length` elements: no more threads than elements, a power of two of them.
+inline dim3 column_block(std::int64_t length) {
+  const auto most = static_cast<std::uint64_t>(column_threads);
+  return dim3(column_packs, static_cast<unsigned>(std::min(most, std::bit_ceil(static_cast<std::uint64_t>(length)))));
+}
+
 template <int width, class T, class U, class Reducer>
 void launch_chunks(const T* x, const ReduceLayout& layout, const Reducer& reducer, std::int64_t chunks,
                    Destination<U, Reducer> to) {
   if (layout.columns) {
-    const std::int64_t blocks = chunk_count(layout.outputs / width, warp_threads);
-    launch(reduce_columns_kernel<width, T, U, Reducer>, grid_for(chunks * blocks, 1),
-           dim3(warp_threads, column_threads), 0, current_stream(), x, layout, reducer, chunks, to);
+    const std::int64_t blocks = chunk_count(layout.outputs / width, column_packs);
+    launch(reduce_columns_kernel<width, T, U, Reducer>, grid_for(chunks * blocks, 1), column_block(layout.chunk), 0,
+           current_stream(), x, layout, reducer, chunks, to);
     return;
   }
   const int row = layout.count <= 1024 ? warp_threads : block_threads;
-  const dim3 block(static_cast<unsigned>(row), static_cast<unsigned>(block_threads / row));
+  const std::int64_t rows = std::min<std::int64_t>(block_threads / row, chunks * layout.outputs);
+  const dim3 block(static_cast<unsigned>(row), static_cast<unsigned>(rows));
   launch(reduce_rows_kernel<width, T, U, Reducer>, grid_for(chunks * layout.outputs, block.y), block, 0,
          current_stream(), x, layout, reducer, chunks, to);
 }
@@ -332,9 +345,9 @@ void launch_chunks(const T* x, const ReduceLayout& layout, const Reducer& reduce
 template <class T, class U, class Reducer>
 void reduce_cuda(const T* x, U* y, ReduceLayout layout, const Reducer& reducer, Device device) {
   using State = typename Reducer::State;
-  // Up to 64 elements for each of the threads that share a column, and then no second kernel; else
-  // 16 for each.
-  if (layout.columns) layout.chunk = layout.count <= 1024 ? std::max<std::int64_t>(1, layout.count) : 256;
+  // Up to 16 elements for each of the threads that share a column, and then no second kernel; else
+  // eight for each.
+  if (layout.columns) layout.chunk = layout.count <= 1024 ? std::max<std::int64_t>(1, layout.count) : 512;
   const std::int64_t chunks = std::max<std::int64_t>(1, layout.chunks());
   const std::int64_t bytes = chunks > 1 ? chunks * layout.outputs * static_cast<std::int64_t>(sizeof(State)) : 0;
   Tensor buffer = empty({bytes}, DType::u8, device);
@@ -345,8 +358,8 @@ void reduce_cuda(const T* x, U* y, ReduceLayout layout, const Reducer& reducer, 
     launch_chunks<1>(x, layout, reducer, chunks, to);
   }
   if (chunks == 1) return;
-  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, 1), dim3(warp_threads), 0, current_stream(), to.states,
-         layout.outputs, chunks, reducer, y);
+  launch(finish_kernel<U, Reducer>, grid_for(layout.outputs, column_packs), column_block(chunks), 0, current_stream(),
+         to.states, layout.outputs, chunks, reducer, y);
 }
 #endif
 

@@ -19,6 +19,12 @@ __device__ C shuffle_xor(C value, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
 }
 
+/// Bit l is set where the predicate of lane l holds.
+__device__ inline unsigned ballot(bool predicate) { return __ballot_sync(0xFFFFFFFFu, predicate); }
+
+/// Which bit of x is the lowest that is set; x is not 0.
+__device__ inline int lowest_bit(unsigned x) { return __ffs(static_cast<int>(x)) - 1; }
+
 /// All lanes' values combined; every lane gets the result. `combine` must be commutative.
 template <class C, class Combine>
 __device__ C warp_reduce(C value, const Combine& combine) {

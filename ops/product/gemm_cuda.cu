@@ -109,9 +109,7 @@ Operation describe_operation(const CudaProduct& x) {
   set_attribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, order(x.b), x);
   set_attribute(operation, CUBLASLT_MATMUL_DESC_TRANSB, order(x.a), x);
   if (x.epilogue != GemmEpilogue::none) {
-    // The sums over k of our a are those of cublasLt's second operand: BGRADB.
-    const auto epilogue = x.epilogue == GemmEpilogue::bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB;
-    set_attribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue, x);
+    set_attribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS, x);
     set_attribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, x.bias, x);  // the heuristics look at its alignment
   }
   return operation;

@@ -1,5 +1,5 @@
 // Matrix products on the GPU through cublasLt: row-major matrices, single or in batches, with the
-// bias of a layer or its gradient in the same kernel.
+// bias of a layer in the same call.
 //
 //   gemm_cuda({.m = 8320, .n = 576, .k = 192, .dtype = DType::bf16,
 //              .a = {x, 192}, .b = {weight, 192, true}, .c = y, .c_leading = 576});      // y = x weight^T
@@ -23,8 +23,7 @@ namespace vitrine {
 /// What the kernel does besides the product.
 enum class GemmEpilogue : std::uint8_t {
   none,
-  bias,          // adds bias (n) to every row of c
-  bias_gradient  // stores the sums of the rows of a, over k, in bias (m): with a = dy^T the gradient of a layer's bias
+  bias  // adds bias (n) to every row of c
 };
 
 /// c (m, n) = a (m, k) b (k, n) + beta c, `batch` times. No size is 0; c has `c_leading` elements
@@ -38,7 +37,7 @@ struct CudaProduct {
   // Elements between matrices of a batch; 0 = one a or b for all.
   std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;
   double beta = 0;
-  GemmEpilogue epilogue = GemmEpilogue::none;  // bias_gradient only with batch = 1
+  GemmEpilogue epilogue = GemmEpilogue::none;
   void* bias = nullptr;                        // elements of `dtype`
 };
 

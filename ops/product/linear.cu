@@ -61,26 +61,6 @@ void linear_cuda(const Tensor& x, const Tensor& weight, const Tensor& bias, Tens
   }
   gemm_cuda(product);
 }
-
-/// dweight (out, in) = dy^T x and, while dy is read, dbias (out) = the sums of its columns; dy (M,
-/// out), x (M, in). False, and nothing done, where cublasLt cannot do both at once.
-bool weight_and_bias_gradient_cuda(const Tensor& dy, const Tensor& x, Tensor& dweight, Tensor& dbias) {
-  const std::int64_t m = dy.size(1), k = dy.size(0), n = x.size(1);
-  const Tensor left = contiguous_data(dy), right = contiguous_data(x);
-  const CudaProduct product{.m = m,
-                            .n = n,
-                            .k = k,
-                            .dtype = x.dtype(),
-                            .a = {left.raw_data(), m, true},
-                            .b = {right.raw_data(), n},
-                            .c = dweight.raw_data(),
-                            .c_leading = n,
-                            .epilogue = GemmEpilogue::bias_gradient,
-                            .bias = dbias.raw_data()};
-  const bool supported = m * n * k > 0 && gemm_cuda_supports(product);
-  if (supported) gemm_cuda(product);
-  return supported;
-}
 #endif
 
 /// x (M, in), weight (out, in) -> (M, out)
@@ -125,25 +105,6 @@ void check_operands(const Tensor& x, const Tensor& weight, const OptionalTensor&
   if (bias) check_one_device("linear", x, *bias);
 }
 
-/// Adds the gradients of weight and bias that are wanted.
-void add_parameter_gradients(const Tensor& dy, const Tensor& x, bool wants_weight, bool wants_bias,
-                             BackwardContext& context) {
-#if VT_CUDA
-  // The kernel of both gradients is not differentiable itself: not where an outer tape records.
-  if (wants_weight && wants_bias && dy.device().is_cuda() && !is_recording({&dy, &x})) {
-    Tensor dweight = empty({dy.size(1), x.size(1)}, x.dtype(), x.device());
-    Tensor dbias = empty({dy.size(1)}, x.dtype(), x.device());
-    if (weight_and_bias_gradient_cuda(dy, x, dweight, dbias)) {
-      context.add(1, dweight);
-      context.add(2, dbias);
-      return;
-    }
-  }
-#endif
-  if (wants_weight) context.add(1, matmul(transpose(dy), x));
-  if (wants_bias) context.add(2, sum(dy, {0}));
-}
-
 /// x (M, in)
 Tensor linear_2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
   const Tensor bias_or_none = bias.value_or(Tensor());
@@ -151,7 +112,8 @@ Tensor linear_2d(const Tensor& x, const Tensor& weight, const OptionalTensor& bi
                 [x = Saved(x, "linear"), weight = Saved(weight, "linear"), has_bias = bias.has_value()](
                     const Tensor& dy, BackwardContext& context) {
                   if (context.wants(0)) context.add(0, matmul(dy, *weight));
-                  add_parameter_gradients(dy, *x, context.wants(1), has_bias && context.wants(2), context);
+                  if (context.wants(1)) context.add(1, matmul(transpose(dy), *x));
+                  if (has_bias && context.wants(2)) context.add(2, sum(dy, {0}));
                 });
 }
 

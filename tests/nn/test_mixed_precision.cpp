@@ -179,7 +179,7 @@ class Modes : public testing::Test {
   /// Trains 12 updates with noise, mixing and a moving average.
   Listener losses(const std::string& more, Listener listener = {}) const {
     Recipe recipe = parse_recipe(
-        fmt::format("dataset: shapes\ntrain-num-samples: 96\nval-num-samples: 16\n{}batch-size: 8\nepochs: 1\n"
+        fmt::format("dataset: shapes\ntrain-num-samples: 48\nval-num-samples: 16\n{}batch-size: 4\nepochs: 1\n"
                     "warmup-epochs: 0\nlr: 2e-3\nmixup: 0.8\ndrop: 0.1\ndrop-path: 0.1\nclip-grad: 1\nmodel-ema: true\n"
                     "model-ema-decay: 0.9\nworkers: 0\noutput: {}\n{}",
                     model_, folder_.string(), more),
@@ -245,9 +245,9 @@ TEST_F(Modes, BatchesMadeOnTheGpuTrainLikeCopiedOnes) {
   for (const std::string more : {"", "cuda-graph: false\ngrad-accum-steps: 2\n"}) {
     const std::string start = more + "device: cuda\nmax-steps: 5\n";
     const Listener made = losses(start), copied = losses(start + "device-data: off\n");
-    EXPECT_TRUE(has_note(made, "train on, 96 kept on cuda:0 as bytes, 0.295 MB"));
+    EXPECT_TRUE(has_note(made, "train on, 48 kept on cuda:0 as bytes, 0.147 MB"));
     EXPECT_TRUE(has_note(made, "evaluate on, 16 kept on cuda:0 as bytes"));
-    EXPECT_TRUE(has_note(copied, "train on, 96 prepared on the CPU and copied to cuda:0 (device-data is off)"));
+    EXPECT_TRUE(has_note(copied, "train on, 48 prepared on the CPU and copied to cuda:0 (device-data is off)"));
     EXPECT_EQ(made.losses.size(), 5u);
     EXPECT_EQ(made.losses, copied.losses);
   }

@@ -43,6 +43,19 @@ TEST_F(AttentionCuda, TheTokensOfAnImage) {
   expect_on_cuda({1, 2, 5, 256, 64}, DType::bf16);
 }
 
+// On both sides of what decides between the kernels: 64 tokens for that of windows, 208 keys for
+// the gradient in one kernel.
+TEST_F(AttentionCuda, WhereTheKernelsChange) {
+  for (const auto& [N, M] : {std::pair{64, 64}, {65, 64}, {64, 65}}) {
+    expect_on_cuda({2, 1, N, M, 32}, DType::bf16, Shape{N, M});
+    expect_on_cuda({2, 1, N, M, 32}, DType::bf16);
+  }
+  for (const int D : {32, 64}) {
+    expect_on_cuda({1, 1, 70, 208, D}, DType::bf16);
+    expect_on_cuda({1, 1, 70, 209, D}, DType::bf16);
+  }
+}
+
 TEST_F(AttentionCuda, MoreRowsThanSharedMemoryHolds) {
   expect_on_cuda({1, 2, 20, 257, 64}, DType::bf16);
   expect_on_cuda({1, 2, 330, 20, 32}, DType::bf16);
@@ -97,6 +110,7 @@ TEST_F(AttentionCuda, BiasesInTurn) {
     expect_on_cuda({6, 2, 16, 16, 32}, dtype, Shape{2, 2, 16, 16});
     expect_on_cuda({6, 2, 17, 5, 32}, dtype, Shape{3, 1, 17, 5});
   }
+  expect_on_cuda({12, 3, 49, 49, 32}, DType::bf16, Shape{4, 3, 49, 49});
 }
 
 TEST_F(AttentionCuda, BiasIsAddedUpOverALongBatch) {
@@ -194,20 +208,24 @@ TEST_F(AttentionCuda, SelfAttention) {
 
 // ---- The rest ----
 
-TEST_F(AttentionCuda, TheSameBitsTwice) {
-  for (const DType dtype : dtypes) {
-    const auto there = [&](const Shape& shape, std::uint64_t stream) {
-      return to_device(cast_data(test_values(shape, stream), dtype), cuda());
-    };
-    const Tensors inputs{there({3, 2, 70, 64}, 1), there({3, 2, 33, 64}, 2), there({3, 2, 33, 64}, 3),
-                         there({2, 70, 33}, 4)};
-    const Tensors one = value_and_gradients(call_attention, inputs, there({3, 2, 70, 64}, 5));
-    const Tensors two = value_and_gradients(call_attention, inputs, there({3, 2, 70, 64}, 5));
-    for (std::size_t i = 0; i < one.size(); ++i) {
-      const Tensor a = to_device(contiguous_data(one[i]), cpu), b = to_device(contiguous_data(two[i]), cpu);
-      EXPECT_EQ(std::memcmp(a.raw_data(), b.raw_data(), static_cast<std::size_t>(a.numel()) * size_of(dtype)), 0);
-    }
+void expect_the_same_bits_twice(const Size& size, DType dtype, const Tensors& bias) {
+  const auto there = [&](const Shape& shape, std::uint64_t stream) {
+    return to_device(cast_data(test_values(shape, stream), dtype), cuda());
+  };
+  Tensors inputs{there(size.q(), 1), there(size.k(), 2), there(size.k(), 3)};
+  for (const Tensor& x : bias) inputs.push_back(to_device(cast_data(x, dtype), cuda()));
+  const Tensors one = value_and_gradients(call_attention, inputs, there(size.q(), 5));
+  const Tensors two = value_and_gradients(call_attention, inputs, there(size.q(), 5));
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    const Tensor a = to_device(contiguous_data(one[i]), cpu), b = to_device(contiguous_data(two[i]), cpu);
+    EXPECT_EQ(std::memcmp(a.raw_data(), b.raw_data(), static_cast<std::size_t>(a.numel()) * size_of(dtype)), 0);
   }
+}
+
+TEST_F(AttentionCuda, TheSameBitsTwice) {
+  for (const DType dtype : dtypes) expect_the_same_bits_twice({3, 2, 70, 33, 64}, dtype, {test_values({2, 70, 33}, 4)});
+  expect_the_same_bits_twice({3, 2, 70, 33, 64}, DType::bf16, {});
+  expect_the_same_bits_twice({4, 2, 49, 49, 32}, DType::bf16, {test_values({2, 2, 49, 49}, 4)});
 }
 
 TEST_F(AttentionCuda, OperandsMustShareADevice) {

@@ -37,6 +37,16 @@ double bound_of(DType dtype) {
   return dtype == DType::f32 ? 4e-6 : 0x1p-8;
 }
 
+/// The same for `product` (without the bias) + bias = `y`, both exact. On an H200, cublasLt 13.1
+/// rounds the product to bf16 before it adds the bias where an operand's rows are not aligned to 16
+/// bytes (there its kernels have no epilogue, and a second one reads what the first has stored).
+/// Each of the two roundings is off by 2^-8 of what it rounds at most, so that a large product that
+/// the bias nearly cancels leaves more than one rounding of the sum.
+double bound_with_bias(DType dtype, const Tensor& product, const Tensor& y) {
+  if (dtype != DType::bf16) return bound_of(dtype);
+  return bound_of(dtype) * (1 + amax(abs(product)).item() / amax(abs(y)).item());
+}
+
 Tensor rounded(const Tensor& x, DType dtype) { return cast_data(cast_data(x, dtype), DType::f64); }
 
 /// The elements of x (batch, rows, columns) on the device as a product reads them: in rows that are
@@ -150,15 +160,10 @@ TEST_F(GemmCuda, EveryAlignment) {
   }
 }
 
-/// A layer's product with an epilogue on x (k, m) read as its transpose, and y (k, n); the vector
-/// starts at `shift`.
-struct EpilogueResult {
-  bool supported;
-  Tensor c, vector;
-};
-EpilogueResult run_epilogue(const Sizes& size, DType dtype, GemmEpilogue epilogue, const Tensor& a, const Tensor& b,
-                            const Tensor& bias, std::int64_t shift) {
-  const Operand left(a, dtype, epilogue == GemmEpilogue::bias_gradient, 0), right(b, dtype, false, 0);
+/// a (m, k) b (k, n) + bias in one call, if cublasLt can do that; the bias starts at `shift`.
+std::optional<Tensor> run_with_bias(const Sizes& size, DType dtype, const Tensor& a, const Tensor& b,
+                                    const Tensor& bias, std::int64_t shift) {
+  const Operand left(a, dtype, false, 0), right(b, dtype, false, 0);
   const Operand vector(reshape(bias, {1, 1, -1}), dtype, false, 0, shift);
   const Operand result(full({1, size.m, size.n}, nan, DType::f64), dtype, false, 0);
   const CudaProduct product{.m = size.m,
@@ -169,14 +174,14 @@ EpilogueResult run_epilogue(const Sizes& size, DType dtype, GemmEpilogue epilogu
                             .b = right.view,
                             .c = result.elements().raw_data(),
                             .c_leading = result.leading,
-                            .epilogue = epilogue,
+                            .epilogue = GemmEpilogue::bias,
                             .bias = vector.elements().raw_data()};
-  const bool supported = gemm_cuda_supports(product);
-  if (supported) gemm_cuda(product);
-  return {supported, to_device(result.elements(), cpu), to_device(vector.elements(), cpu)};
+  if (!gemm_cuda_supports(product)) return std::nullopt;
+  gemm_cuda(product);
+  return to_device(result.elements(), cpu);
 }
 
-TEST_F(GemmCuda, Epilogues) {
+TEST_F(GemmCuda, Bias) {
   for (const DType dtype : dtypes) {
     for (const Sizes& size :
          {Sizes{1, 1, 1}, Sizes{5, 3, 2}, Sizes{1, 40, 7}, Sizes{33, 64, 129}, Sizes{64, 96, 128}}) {
@@ -185,19 +190,13 @@ TEST_F(GemmCuda, Epilogues) {
         const Tensor a = rounded(test_values({1, size.m, size.k}, 1), dtype);
         const Tensor b = rounded(test_values({1, size.k, size.n}, 2), dtype);
         const Tensor bias = rounded(test_values({size.n}, 3), dtype);
-        const auto forward = run_epilogue(size, dtype, GemmEpilogue::bias, a, b, bias, shift);
-        const auto backward =
-            run_epilogue(size, dtype, GemmEpilogue::bias_gradient, a, b, full({size.m}, nan, DType::f64), shift);
+        const auto y = run_with_bias(size, dtype, a, b, bias, shift);
         const bool is_plain = shift == 0 && size.k == 128;  // the others may be refused
-        EXPECT_TRUE(forward.supported || !is_plain || dtype == DType::f64);
-        EXPECT_TRUE(backward.supported || !is_plain || dtype != DType::bf16);
-        if (forward.supported) {
-          EXPECT_LE(relative_error(forward.c, matmul(a, b) + bias), bound_of(dtype));
-        }
-        if (backward.supported) {
-          EXPECT_LE(relative_error(backward.c, matmul(a, b)), bound_of(dtype));
-          EXPECT_LE(relative_error(flatten(backward.vector), flatten(sum(a, {2}))), bound_of(dtype));
-        }
+        EXPECT_TRUE(y || !is_plain || dtype == DType::f64);
+        const Tensor product = matmul(a, b), expected = product + bias;
+        const double bound = bound_with_bias(dtype, product, expected);
+        const double error = y ? relative_error(*y, expected) : 0;
+        EXPECT_TRUE(error <= bound) << error << " of " << bound;
       }
     }
   }
@@ -237,10 +236,6 @@ TEST_F(GemmCuda, AutotuningTriesOnAScratchResult) {
   EXPECT_LE(relative_error(to_device(matmul(left, right), cpu), matmul(a, b)), bound_of(DType::f32));
   EXPECT_EQ(gemm_cuda_plan_count(), plans + 1);
   for (const DType dtype : dtypes) check_product({31, 29, 37, 3}, dtype, {.beta = 2, .extra = 1});
-  const Tensor bias = test_values({1, 24}, 3);
-  const auto gradient = run_epilogue({24, 6, 9}, DType::f32, GemmEpilogue::bias_gradient, test_values({1, 24, 9}, 1),
-                                     test_values({1, 9, 6}, 2), full({24}, nan, DType::f64), 0);
-  EXPECT_LE(relative_error(flatten(gradient.vector), flatten(sum(test_values({1, 24, 9}, 1), {2}))), 1e-5);
   set_gemm_autotune(false);
   EXPECT_EQ(matmul(left, right).to_vector<float>(), plain) << "the untuned plan has been kept";
 }
@@ -248,24 +243,23 @@ TEST_F(GemmCuda, AutotuningTriesOnAScratchResult) {
 #if defined(VT_HOST_CUDA)
 /// Whether there is an algorithm where the played cublasLt says of the first `failed` of its two
 /// that they are no good.
-bool is_supported(int failed, GemmEpilogue epilogue) {
+bool is_supported(int failed) {
   const Sizes size{24, 6, 9 + failed};
   const Tensor a = test_values({1, size.m, size.k}, 1), b = test_values({1, size.k, size.n}, 2);
   host_cuda::set_failed_candidates(failed);
-  const auto result = run_epilogue(size, DType::f32, epilogue, a, b, zeros({size.m}, DType::f64), 0);
+  const auto result = run_with_bias(size, DType::f32, a, b, zeros({size.n}, DType::f64), 0);
   host_cuda::set_failed_candidates(0);
-  EXPECT_TRUE(!result.supported || relative_error(result.c, matmul(a, b)) <= bound_of(DType::f32));
-  return result.supported;
+  EXPECT_TRUE(!result || relative_error(*result, matmul(a, b)) <= bound_of(DType::f32));
+  return result.has_value();
 }
 
 TEST_F(GemmCuda, CandidatesThatFailedAreLeftOut) {
   for (const bool autotune : {false, true}) {
     set_gemm_autotune(autotune);
-    for (const auto epilogue : {GemmEpilogue::none, GemmEpilogue::bias_gradient}) {
-      EXPECT_TRUE(is_supported(1, epilogue)) << "the second candidate is good";
-      EXPECT_FALSE(is_supported(2, epilogue)) << "none is good";
-    }
+    EXPECT_TRUE(is_supported(1)) << "the second candidate is good";
+    EXPECT_FALSE(is_supported(2)) << "none is good";
   }
+  set_gemm_autotune(false);
 }
 #endif
 
@@ -359,8 +353,10 @@ TEST_F(GemmCuda, LinearForwardAndBackward) {
         const auto expected =
             run_linear(exact(x), exact(weight), with_bias ? OptionalTensor(exact(bias)) : std::nullopt, exact(dy));
         ASSERT_EQ(got.size(), expected.size());
+        const Tensor product = with_bias ? expected[0] - exact(bias) : expected[0];
         for (std::size_t i = 0; i < got.size(); ++i) {
-          EXPECT_LE(relative_error(to_device(got[i], cpu), expected[i]), bound_of(dtype)) << "result " << i;
+          const double bound = i == 0 ? bound_with_bias(dtype, product, expected[0]) : bound_of(dtype);
+          EXPECT_LE(relative_error(to_device(got[i], cpu), expected[i]), bound) << "result " << i;
         }
       }
     }

@@ -59,28 +59,27 @@ TEST_F(LargeOnCuda, MoreThan65535Rows) {
   const Tensor x = test_values({rows, 3}, 1), w = test_values({3}, 2), b = test_values({3}, 3);
   const Tensor labels = test_indices({rows}, 3, 4);
   expect_like_the_cpu("softmax", [](const Tensors& t) { return softmax(t[0]); }, {x});
-  expect_like_the_cpu("layer_norm", [](const Tensors& t) { return layer_norm(t[0], t[1], t[2]); }, {x, w, b});
-  expect_like_the_cpu("sum of rows", [](const Tensors& t) { return sum(t[0], {1}); }, {x});
   expect_like_the_cpu("sum of columns", [](const Tensors& t) { return sum(t[0], {0}); }, {x});
-  expect_like_the_cpu("cross_entropy", [&](const Tensors& t) { return cross_entropy(t[0], labels); }, {x});
   expect_like_the_cpu("gather", [](const Tensors& t) { return gather(t[0], 1, t[1]); }, {x, unsqueeze(labels, 1)});
   expect_like_the_cpu("linear", [](const Tensors& t) { return linear(t[0], t[1], t[2]); },
                       {x, test_values({2, 3}, 5), test_values({2}, 6)});
-}
-
-#if !defined(VT_HOST_CUDA)  // 70,002 blocks of 256 threads take minutes where each thread is a fibre
-TEST_F(LargeOnCuda, MoreThan65535Heads) {
+#if !defined(VT_HOST_CUDA)  // a warp for each row, as softmax: minutes where each thread is a fibre
+  expect_like_the_cpu("layer_norm", [](const Tensors& t) { return layer_norm(t[0], t[1], t[2]); }, {x, w, b});
+  expect_like_the_cpu("sum of rows", [](const Tensors& t) { return sum(t[0], {1}); }, {x});
+  expect_like_the_cpu("cross_entropy", [&](const Tensors& t) { return cross_entropy(t[0], labels); }, {x});
   const Tensor q = test_values({35'001, 2, 1, 2}, 1), k = test_values({35'001, 2, 2, 2}, 2);
   expect_like_the_cpu("attention", [](const Tensors& t) { return attention(t[0], t[1], t[1]); }, {q, k});
-}
-
 #endif
+}
 
 /// LayerNorm and bias with GELU keep rows in registers, as packs where 16 bytes hold several
 /// numbers.
 TEST_F(LargeOnCuda, MoreThan65535RowsOfPacks) {
   const Shape shape{65'601, packed_columns};
   for (const DType dtype : packed_dtypes) {
+#if defined(VT_HOST_CUDA)
+    if (dtype != DType::bf16) continue;  // one of them takes a minute where each thread is a fibre
+#endif
     const auto rounded = [&](const Tensor& x) { return cast_data(x, dtype); };
     const Tensor x = rounded(test_values(shape, 1)), w = rounded(test_values({shape[1]}, 2));
     const Tensor b = rounded(test_values({shape[1]}, 3));

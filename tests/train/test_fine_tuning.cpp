@@ -80,6 +80,7 @@ TEST(LearningRateScales, AreWhatTheOptimizerSteps) {
   const StateDict before = model.deep_copy().state_dict();
   const Recipe recipe = parse_recipe("weight-decay: 0\nlr: 1e-2\nhead-lr: 3e-2\nlayer-decay: 0.5\n", "test");
   const auto optimizer = make_optimizer(recipe, model);
+  optimizer->set_learning_rate(peak_learning_rate(recipe).value);
   Tensor images = empty({2, 3, 32, 32}, DType::f32);
   fill_normal(images, 0, 1, {5, Purpose::test, 1});
   Tape tape;

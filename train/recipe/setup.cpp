@@ -168,8 +168,7 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
       parameter_groups(parameters, {.weight_decay = recipe.weight_decay,
                                     .no_decay = model.info().no_decay,
                                     .learning_rate_scales = learning_rate_scales(recipe, names, model.info().layers)});
-  OptimizerSettings settings{.learning_rate = peak_learning_rate(recipe).value,
-                             .epsilon = recipe.opt_eps,
+  OptimizerSettings settings{.epsilon = recipe.opt_eps,
                              .momentum = recipe.momentum,
                              .fallback_list = outside_blocks(names, model.info()),
                              .kwargs = recipe.opt_kwargs};

@@ -46,7 +46,7 @@ LoaderOptions eval_loader_options(const Recipe& recipe);
 std::vector<double> learning_rate_scales(const Recipe& recipe, const std::vector<std::string>& names,
                                          const LayerNames& layers);
 
-/// Its learning rate is a beginning only: TrainStep sets that of the schedule for each step.
+/// The recipe's rate is not in it: the schedule has that, and TrainStep sets it for each step.
 std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& model);
 
 /// The learning rate of every step of a run, by the number of the step (sched-on-updates), else of
