@@ -50,8 +50,8 @@ inline std::array<const bfloat16*, 32> exchange_rows(const char* operation, cons
 /// A copy that a thread has started. It takes place only when the thread waits, as late as a GPU
 /// may do it.
 struct Copy {
-  bfloat16* target;
-  const bfloat16* source;
+  void* target;
+  const void* source;
   bool exists;
 };
 inline std::vector<Copy>& copies_of_this_thread() {
@@ -96,7 +96,7 @@ inline void ldmatrix_x4_trans(std::uint32_t (&x)[4], const bfloat16* row) {
   }
 }
 
-inline void cp_async_16(bfloat16* target, const bfloat16* source, bool exists) {
+inline void cp_async_16(void* target, const void* source, bool exists) {
   tensor_core_emulation::require_aligned("cp.async", target);
   if (exists) tensor_core_emulation::require_aligned("cp.async", source);
   tensor_core_emulation::copies_of_this_thread().push_back({target, source, exists});
@@ -106,9 +106,9 @@ inline void cp_async_wait() {
   auto& copies = tensor_core_emulation::copies_of_this_thread();
   for (const auto& copy : copies) {
     if (copy.exists) {
-      std::memcpy(static_cast<void*>(copy.target), copy.source, 16);
+      std::memcpy(copy.target, copy.source, 16);
     } else {
-      std::memset(static_cast<void*>(copy.target), 0, 16);
+      std::memset(copy.target, 0, 16);
     }
   }
   copies.clear();

@@ -88,7 +88,23 @@ void backward_cpu(const T* dy, const T* x, const T* bias, T* dx, C* partial, std
 // ---- CUDA: where rows are whole packs of 16 bytes ----
 
 #if VT_CUDA
-inline constexpr int block_warps = 8;
+/// The threads of a block: `lanes` neighbours take the packs of a row that are theirs, and as many
+/// rows are taken at once as fit. Where a row has more packs than 64, several blocks share it.
+inline constexpr int largest_block = 256, most_lanes = 64;
+
+struct Tiling {
+  unsigned column_blocks, lanes, rows;
+  explicit Tiling(std::int64_t packs)
+      : column_blocks(static_cast<unsigned>(chunk_count(packs, most_lanes))),
+        lanes(static_cast<unsigned>(chunk_count(packs, column_blocks))),
+        rows(largest_block / lanes) {}
+  dim3 block() const { return {lanes, rows}; }
+};
+
+/// Blocks that an H100 or H200 holds at once: in each of 132 multiprocessors 6 of forward, 4 of
+/// backward. The counts are the same on every GPU, and so are the sums.
+inline constexpr int forward_blocks = 6, backward_blocks = 4;
+inline constexpr std::int64_t multiprocessors = 132;
 
 /// GELU and its slope for elements of type T.
 template <class T, class C>
@@ -102,84 +118,128 @@ __device__ C gelu_slope_of(C x) {
   return math::gelu_slope(x);
 }
 
+/// Calls compute(row, load(row)) for the rows first, first + step, ... below `end`. The load of the
+/// next row is on its way while this one is computed.
+template <class Load, class Body>
+__device__ void for_each_row_ahead(std::int64_t first, std::int64_t end, std::int64_t step, const Load& load,
+                                   const Body& compute) {
+  if (first >= end) return;
+  auto next = load(first);
+  for (std::int64_t row = first; row < end; row += step) {
+    const auto loaded = next;
+    if (row + step < end) next = load(row + step);
+    compute(row, loaded);
+  }
+}
+
 template <class T>
-__global__ void forward_kernel(const T* x, const T* bias, T* y, std::int64_t rows, std::int64_t D) {
-  using C = Compute<T>;
-  constexpr int width = pack_width<T>;
-  const std::int64_t packs_per_row = D / width, step = static_cast<std::int64_t>(gridDim.y) * blockDim.y;
-  const std::int64_t pack = static_cast<std::int64_t>(blockIdx.x) * warp_threads + threadIdx.x;
-  if (pack >= packs_per_row) return;
-  C b[width];  // the same for all rows of this thread
-  load_pack(bias + pack * width, b);
-  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows; row += step) {
-    C values[width];
-    load_pack(x + row * D + pack * width, values);
-#pragma unroll
-    for (int k = 0; k < width; ++k) values[k] = gelu_of<T>(values[k] + b[k]);
-    store_pack(values, y + row * D + pack * width);
-  }
+__device__ std::int64_t first_column() {
+  return (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * pack_width<T>;
 }
 
-/// Block (c, r): the columns of 32 packs from 32 c on, and chunk r of the rows; warp w takes every
-/// eighth row from w on.
+template <class T, class P = Pack<T, pack_width<T>>>
+__device__ P pack_at(const T* x, std::int64_t index) {
+  return read_pack(reinterpret_cast<const P*>(x + index));
+}
+
+/// Each thread has the same columns in all of its rows, and their biases in registers.
 template <class T, class C = Compute<T>>
-__global__ void backward_kernel(const T* dy, const T* x, const T* bias, T* dx, C* partial, std::int64_t rows,
-                                std::int64_t D, std::int64_t grain) {
+__global__ void __launch_bounds__(largest_block, forward_blocks)
+    forward_kernel(const T* x, const T* bias, T* y, std::int64_t rows, std::int64_t D) {
   constexpr int width = pack_width<T>;
-  __shared__ C sums[block_warps][warp_threads][width];
-  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.x) * warp_threads + threadIdx.x) * width;
-  const std::int64_t begin = blockIdx.y * grain, end = begin + grain < rows ? begin + grain : rows;
-  C dbias[width] = {};
-  if (column < D) {
-    C b[width];
-    load_pack(bias + column, b);
-    for (std::int64_t row = begin + threadIdx.y; row < end; row += block_warps) {
-      C values[width], d[width];
-      load_pack(x + row * D + column, values);
-      load_pack(dy + row * D + column, d);
+  const std::int64_t column = first_column<T>(), step = static_cast<std::int64_t>(gridDim.y) * blockDim.y;
+  if (column >= D) return;
+  C b[width];
+  load_pack(bias + column, b);
+  for_each_row_ahead(
+      static_cast<std::int64_t>(blockIdx.y) * blockDim.y + threadIdx.y, rows, step,
+      [&](std::int64_t row) { return pack_at(x, row * D + column); },
+      [&](std::int64_t row, const Pack<T, width>& loaded) {
+        C values[width];
 #pragma unroll
-      for (int k = 0; k < width; ++k) {
-        d[k] *= gelu_slope_of<T>(values[k] + b[k]);
-        dbias[k] += d[k];
-      }
-      store_pack(d, dx + row * D + column);
-    }
-  }
-  for (int k = 0; k < width; ++k) sums[threadIdx.y][threadIdx.x][k] = dbias[k];
-  block_barrier();
-  if (threadIdx.y > 0 || column >= D) return;
-  for (int k = 0; k < width; ++k) {
-    C total = 0;
-    for (int warp = 0; warp < block_warps; ++warp) total += sums[warp][threadIdx.x][k];
-    partial[blockIdx.y * D + column + k] = total;
-  }
+        for (int k = 0; k < width; ++k) values[k] = gelu_of<T>(static_cast<C>(loaded.values[k]) + b[k]);
+        store_pack(values, y + row * D + column);
+      });
 }
 
-unsigned column_blocks(std::int64_t D, int width) {
-  return static_cast<unsigned>(chunk_count(D, std::int64_t{warp_threads} * width));
+/// Block (c, r): some columns of chunk r of the rows, whose dbias is gathered in registers.
+template <class T, class C = Compute<T>>
+__global__ void __launch_bounds__(largest_block, backward_blocks)
+    backward_kernel(const T* dy, const T* x, const T* bias, T* dx, C* partial, std::int64_t rows, std::int64_t D,
+                    std::int64_t grain) {
+  constexpr int width = pack_width<T>;
+  struct Loaded {
+    Pack<T, width> x, dy;
+  };
+  const std::int64_t column = first_column<T>();
+  const std::int64_t begin = blockIdx.y * grain, end = begin + grain < rows ? begin + grain : rows;
+  C b[width] = {}, dbias[width] = {};
+  if (column < D) load_pack(bias + column, b);
+  for_each_row_ahead(
+      begin + threadIdx.y, column < D ? end : 0, blockDim.y,
+      [&](std::int64_t row) {
+        return Loaded{pack_at(x, row * D + column), pack_at(dy, row * D + column)};
+      },
+      [&](std::int64_t row, const Loaded& loaded) {
+        C d[width];
+#pragma unroll
+        for (int k = 0; k < width; ++k) {
+          const C z = static_cast<C>(loaded.x.values[k]) + b[k];
+          d[k] = static_cast<C>(loaded.dy.values[k]) * gelu_slope_of<T>(z);
+          dbias[k] += d[k];
+        }
+        store_pack(d, dx + row * D + column);
+      });
+
+  __shared__ C sums[largest_block * width];  // (rows of the block, columns of the block)
+  const int columns = static_cast<int>(blockDim.x) * width,
+            thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
+#pragma unroll
+  for (int k = 0; k < width; ++k) sums[thread * width + k] = dbias[k];
+  block_barrier();
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * columns;
+  for (int i = thread; i < columns && first + i < D; i += static_cast<int>(blockDim.x * blockDim.y)) {
+    C total = 0;
+    for (int row = 0; row < static_cast<int>(blockDim.y); ++row) total += sums[row * columns + i];
+    partial[blockIdx.y * D + first + i] = total;
+  }
 }
 
 template <class T>
 void forward_cuda(const T* x, const T* bias, T* y, std::int64_t rows, std::int64_t D) {
-  const std::int64_t row_blocks = std::min<std::int64_t>(chunk_count(rows, block_warps), 4096);
-  launch(forward_kernel<T>, dim3(column_blocks(D, pack_width<T>), static_cast<unsigned>(row_blocks)),
-         dim3(warp_threads, block_warps), 0, current_stream(), x, bias, y, rows, D);
+  const Tiling tiling(D / pack_width<T>);
+  const std::int64_t resident = chunk_count(multiprocessors * forward_blocks, tiling.column_blocks);
+  const std::int64_t row_blocks = std::min(resident, chunk_count(rows, tiling.rows));
+  launch(forward_kernel<T>, dim3(tiling.column_blocks, static_cast<unsigned>(row_blocks)), tiling.block(), 0,
+         current_stream(), x, bias, y, rows, D);
 }
 
 template <class T, class C = Compute<T>>
 void backward_cuda(const T* dy, const T* x, const T* bias, T* dx, C* partial, std::int64_t rows, std::int64_t D,
                    std::int64_t grain) {
-  launch(backward_kernel<T>, dim3(column_blocks(D, pack_width<T>), static_cast<unsigned>(chunk_count(rows, grain))),
-         dim3(warp_threads, block_warps), 0, current_stream(), dy, x, bias, dx, partial, rows, D, grain);
+  const Tiling tiling(D / pack_width<T>);
+  launch(backward_kernel<T>, dim3(tiling.column_blocks, static_cast<unsigned>(chunk_count(rows, grain))),
+         tiling.block(), 0, current_stream(), dy, x, bias, dx, partial, rows, D, grain);
+}
+
+/// Rows per partial sum of dbias, where a block adds up: no more blocks than run at once.
+template <class T>
+std::int64_t rows_per_sum_cuda(std::int64_t rows, std::int64_t D) {
+  const std::int64_t column_blocks = Tiling(D / pack_width<T>).column_blocks;
+  const std::int64_t chunks = std::max<std::int64_t>(1, multiprocessors * backward_blocks / column_blocks);
+  return std::max(rows_per_chunk(D), chunk_count(rows, chunks));
 }
 #endif
 
 // ---- On tensors, which are row-major ----
 
-/// Rows per partial sum of dbias: a task on the CPU; a block on a GPU, which has at most 512 of
-/// them.
-std::int64_t rows_per_sum(std::int64_t rows, std::int64_t D, Device device) {
-  return device.is_cuda() ? std::max(rows_per_chunk(D), chunk_count(rows, 512)) : rows_per_chunk(D);
+/// Rows per partial sum of dbias: a task on the CPU, a block on a GPU.
+template <class T>
+std::int64_t rows_per_sum(std::int64_t rows, std::int64_t D, [[maybe_unused]] Device device) {
+#if VT_CUDA
+  if (device.is_cuda()) return rows_per_sum_cuda<T>(rows, D);
+#endif
+  return rows_per_chunk(D);
 }
 
 /// Whether the loops over rows above can be used; a GPU wants whole packs. Else the map driver does
@@ -218,7 +278,7 @@ BiasGeluGradients backward(const Tensor& dy, const Tensor& x, const Tensor& bias
       return {dx, sum_to(dx, bias.shape())};
     }
     using C = Compute<T>;
-    const std::int64_t grain = rows_per_sum(rows, D, x.device());
+    const std::int64_t grain = rows_per_sum<T>(rows, D, x.device());
     Tensor partial = empty({chunk_count(rows, grain), D}, dtype_of<C>(), x.device());
     const auto run = [&] {
 #if VT_CUDA

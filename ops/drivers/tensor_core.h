@@ -68,8 +68,8 @@ __device__ inline void ldmatrix_x4_trans(std::uint32_t (&x)[4], const bfloat16* 
 
 /// Starts a copy of 16 bytes, both ends aligned to 16, from global to shared memory, around the
 /// registers; zeros arrive where `exists` is false, and `source` is not read. The target may be
-/// read only after cp_async_wait and a barrier.
-__device__ inline void cp_async_16(bfloat16* target, const bfloat16* source, bool exists) {
+/// read only after cp_async_wait and, by other threads than this one, a barrier.
+__device__ inline void cp_async_16(void* target, const void* source, bool exists) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(target));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :

@@ -25,10 +25,11 @@ __device__ inline unsigned ballot(bool predicate) { return __ballot_sync(0xFFFFF
 /// Which bit of x is the lowest that is set; x is not 0.
 __device__ inline int lowest_bit(unsigned x) { return __ffs(static_cast<int>(x)) - 1; }
 
-/// All lanes' values combined; every lane gets the result. `combine` must be commutative.
-template <class C, class Combine>
+/// The values of `lanes` neighbouring lanes combined, of all 32 where nothing else is said; each of
+/// them gets the result. `combine` must be commutative.
+template <int lanes = warp_threads, class C, class Combine>
 __device__ C warp_reduce(C value, const Combine& combine) {
-  for (int mask = warp_threads / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));
+  for (int mask = lanes / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));
   return value;
 }
 

@@ -189,17 +189,18 @@ struct ParameterGradients {
 ParameterGradients backward(const Tensor& x, const Tensor& weight, const Tensor& statistics, const Tensor& dy,
                             Tensor& dx, bool add) {
   const std::int64_t D = x.size(-1), rows = statistics.size(1);
-  const std::int64_t grain = x.device().is_cuda() ? rows_per_chunk_cuda(rows, D) : rows_per_chunk(D);
-  Tensor partial = empty({chunk_count(rows, grain), 2, D}, statistics.dtype(), x.device());
+  Tensor partial;
   dispatch_floating(x.dtype(), "layer_norm", [&]<class T>(TypeTag<T>) {
     using C = Compute<T>;
+    const std::int64_t grain = x.device().is_cuda() ? rows_per_chunk_cuda<T>(rows, D) : rows_per_chunk(D);
+    partial = empty({chunk_count(rows, grain), 2, D}, statistics.dtype(), x.device());
     const Backward<T, C> b{x.data<T>(),
                            weight.data<C>(),
                            dy.data<T>(),
                            statistics.data<C>(),
                            dx.defined() ? dx.data<T>() : nullptr,
                            add,
-                           partial.data<C>(),
+                           partial.template data<C>(),
                            rows,
                            D};
 #if VT_CUDA

@@ -1,12 +1,14 @@
-// LayerNorm on CUDA. One warp takes a row. Where a row is short enough, and its elements come in
-// whole packs of 16 bytes, the warp keeps it in registers: each element is read from memory once,
-// in forward and in backward. Other rows are read again for each sum, mostly from the cache.
+// LayerNorm on CUDA. Where a row is short enough, and its elements come in whole packs of 16 bytes,
+// the lanes of a warp keep it in registers: each element is read from memory once, in forward and
+// in backward, and ahead of time (ops/norm/prefetched_rows.h). A wide row takes the warp, narrow
+// ones share it. Other rows are read again for each sum, mostly from the cache.
 // From naive to fast, rung by rung: benchmarks/ladders/layer_norm.cu and layer_norm_backward.cu.
 #pragma once
 
 #include "ops/drivers/warp.h"
 #include "ops/norm/layer_norm_operands.h"
 #include "ops/norm/norm_statistics.h"
+#include "ops/norm/prefetched_rows.h"
 #include "tensor/device/packs.h"
 #include "tensor/dtype.h"
 #include "tensor/parallel.h"
@@ -18,90 +20,106 @@ using namespace norm_statistics;
 using layer_norm_passes::Backward;
 using layer_norm_passes::Forward;
 using layer_norm_passes::rows_per_chunk_cuda;
+using namespace layer_norm_passes::resident;
 
-// ---- A row in registers: lane l has the packs l, l + 32, ... of `width` neighbours ----
+// ---- Rows in registers: forward ----
 
-/// Calls body(p, column) for the lane's packs that lie within the row of D elements.
-template <class T, int packs, class Body>
-__device__ void for_each_pack(std::int64_t D, const Body& body) {
-#pragma unroll
-  for (int p = 0; p < packs; ++p) {
-    const std::int64_t column = (static_cast<std::int64_t>(p) * warp_threads + threadIdx.x) * pack_width<T>;
-    if (column < D) body(p, column);
-  }
-}
-
-template <class C>
-__device__ C sum_of_warp(C value) {
-  return warp_reduce(value, [](C a, C b) { return a + b; });
-}
-
-/// Adds the residual to the row in registers, and writes the sum.
-template <class T, int packs, class C>
-__device__ void add_residual(const Forward<T, C>& f, std::int64_t row, C (&values)[packs][pack_width<T>]) {
-  for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) {
-    C residual[pack_width<T>];
-    load_pack(f.residual + row * f.D + column, residual);
-#pragma unroll
-    for (int k = 0; k < pack_width<T>; ++k) values[p][k] += residual[k];
-    store_pack(values[p], f.sum + row * f.D + column);
-  });
-}
-
-template <class T, int packs, class C = Compute<T>>
-__device__ RowStatistics<C> measure_registers(const C (&values)[packs][pack_width<T>], std::int64_t D, C epsilon) {
+template <class Layout, class C>
+__device__ RowStatistics<C> measure_registers(const Values<Layout, C>& values, std::int64_t D, C epsilon) {
   C total = 0, sum = 0, sum_of_squares = 0;
-  for_each_pack<T, packs>(D, [&](int p, std::int64_t) {
-    for (int k = 0; k < pack_width<T>; ++k) total += values[p][k];
+  for_each_pack<Layout>(D, [&](int p, int) {
+#pragma unroll
+    for (int k = 0; k < Layout::width; ++k) total += values[p][k];
   });
-  const C mean = sum_of_warp(total) / static_cast<C>(D);
-  for_each_pack<T, packs>(D, [&](int p, std::int64_t) {
-    for (int k = 0; k < pack_width<T>; ++k) {
+  const C mean = sum_of_row<Layout>(total) / static_cast<C>(D);
+  for_each_pack<Layout>(D, [&](int p, int) {
+#pragma unroll
+    for (int k = 0; k < Layout::width; ++k) {
       const C difference = values[p][k] - mean;
       sum += difference;
       sum_of_squares += difference * difference;
     }
   });
-  return row_statistics(mean, sum_of_warp(sum), sum_of_warp(sum_of_squares), static_cast<C>(D), epsilon);
+  return row_statistics(mean, sum_of_row<Layout>(sum), sum_of_row<Layout>(sum_of_squares), static_cast<C>(D), epsilon);
 }
 
-template <class T, int packs, class C = Compute<T>>
-__global__ void forward_in_registers(Forward<T, C> f) {
-  for_each_row_of_grid(f.rows, [&](std::int64_t row) {
-    C values[packs][pack_width<T>];
-    for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) { load_pack(f.x + row * f.D + column, values[p]); });
-    if (f.residual) add_residual<T, packs>(f, row, values);
-    const auto s = measure_registers<T, packs>(values, f.D, f.epsilon);
-    if (threadIdx.x == 0) write_statistics(s, f.statistics, row, f.rows);
-    for_each_pack<T, packs>(f.D, [&](int p, std::int64_t column) {
-      C weight[pack_width<T>], bias[pack_width<T>];
-      load_pack(f.weight + column, weight);
-      load_pack(f.bias + column, bias);
+/// y = n weight + bias.
+template <class Layout, class T, class C>
+__device__ void write_norm(const Forward<T, C>& f, std::int64_t row, const RowStatistics<C>& s,
+                           Values<Layout, C>& values) {
+  for_each_pack<Layout>(f.D, [&](int p, int column) {
+    C weight[Layout::width], bias[Layout::width];
+    load_pack(f.weight + column, weight);
+    load_pack(f.bias + column, bias);
 #pragma unroll
-      for (int k = 0; k < pack_width<T>; ++k) values[p][k] = s.normalize(values[p][k]) * weight[k] + bias[k];
-      store_pack(values[p], f.y + row * f.D + column);
-    });
+    for (int k = 0; k < Layout::width; ++k) values[p][k] = s.normalize(values[p][k]) * weight[k] + bias[k];
+    store_pack(values[p], f.y + row * f.D + column);
   });
 }
 
-/// The columns' sums that a warp gathers over its rows, for dweight and dbias.
-template <class T, int packs, class C>
+/// The row of x, plus that of the residual.
+template <class Layout, class T, class C>
+__device__ void read_sum(const Forward<T, C>& f, const PrefetchedRows<Layout, 2>& rows, int stage,
+                         Values<Layout, C>& values) {
+#pragma unroll
+  for (int p = 0; p < Layout::packs; ++p) {
+    rows.read(stage, 0, p, values[p]);
+    if (!f.residual) continue;
+    C residual[Layout::width];
+    rows.read(stage, 1, p, residual);
+#pragma unroll
+    for (int k = 0; k < Layout::width; ++k) values[p][k] += residual[k];
+  }
+}
+
+template <class Layout, class T = typename Layout::Element, class C = Compute<T>>
+__global__ void __launch_bounds__(threads_per_block, forward_blocks(Layout::packs))
+    forward_in_registers(Forward<T, C> f) {
+  const PrefetchedRows<Layout, 2> rows(dynamic_shared<uint4>());
+  const auto prefetch = [&](int stage, std::int64_t row) {
+    const bool exists = row < f.rows;
+    rows.prefetch(stage, 0, f.x + row * f.D, f.D, exists);
+    if (f.residual) rows.prefetch(stage, 1, f.residual + row * f.D, f.D, exists);
+    return exists;
+  };
+  const auto compute = [&](int stage, std::int64_t row, bool exists) {
+    Values<Layout, C> values;
+    read_sum(f, rows, stage, values);
+    const auto s = measure_registers<Layout, C>(values, f.D, f.epsilon);
+    if (!exists) return;
+    if (threadIdx.x % Layout::lanes == 0) write_statistics(s, f.statistics, row, f.rows);
+    if (f.sum) {
+      for_each_pack<Layout>(f.D, [&](int p, int column) { store_pack(values[p], f.sum + row * f.D + column); });
+    }
+    write_norm<Layout>(f, row, s, values);
+  };
+  const std::int64_t warp = static_cast<std::int64_t>(blockIdx.x) * warps_per_block + threadIdx.y;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * Layout::rows_per_block;
+  rows.for_each_row(warp * Layout::rows_per_warp, f.rows, step, prefetch, compute);
+}
+
+// ---- Rows in registers: backward ----
+
+/// The columns' sums that a lane gathers over its rows, for dweight and dbias.
+template <class Layout, class C>
 struct ColumnSums {
-  C dweight[packs][pack_width<T>] = {}, dbias[packs][pack_width<T>] = {};
+  Values<Layout, C> dweight = {}, dbias = {};
 };
 
-/// One row of the backward pass: dx = rstd (g - mean(g) - n mean(g n)) with g = dy weight.
-template <class T, int packs, class C>
-__device__ void backward_row(const Backward<T, C>& b, std::int64_t row, ColumnSums<T, packs, C>& sums) {
-  const auto s = read_statistics(b.statistics, row, b.rows);
-  C n[packs][pack_width<T>], g[packs][pack_width<T>], sum_g = 0, sum_gn = 0;
-  for_each_pack<T, packs>(b.D, [&](int p, std::int64_t column) {
-    C weight[pack_width<T>];
-    load_pack(b.x + row * b.D + column, n[p]);
-    load_pack(b.dy + row * b.D + column, g[p]);
+/// dx (+)= rstd (g - mean(g) - n mean(g n)) with g = dy weight, of one row, where dx is wanted and
+/// the row exists. A row that does not is all zeros, and adds nothing to the columns' sums.
+template <class Layout, class T, class C>
+__device__ void backward_row(const Backward<T, C>& b, const PrefetchedRows<Layout, 3>& rows, int stage,
+                             std::int64_t row, bool exists, const RowStatistics<C>& s, ColumnSums<Layout, C>& sums) {
+  Values<Layout, C> n, g;
+  C sum_g = 0, sum_gn = 0;
+  for_each_pack<Layout>(b.D, [&](int p, int column) {
+    C weight[Layout::width];
     load_pack(b.weight + column, weight);
+    rows.read(stage, 0, p, n[p]);
+    rows.read(stage, 1, p, g[p]);
 #pragma unroll
-    for (int k = 0; k < pack_width<T>; ++k) {
+    for (int k = 0; k < Layout::width; ++k) {
       n[p][k] = s.normalize(n[p][k]);
       sums.dweight[p][k] += g[p][k] * n[p][k];
       sums.dbias[p][k] += g[p][k];
@@ -111,29 +129,37 @@ __device__ void backward_row(const Backward<T, C>& b, std::int64_t row, ColumnSu
     }
   });
   if (!b.dx) return;
-  const C mean_g = sum_of_warp(sum_g) / static_cast<C>(b.D), mean_gn = sum_of_warp(sum_gn) / static_cast<C>(b.D);
-  for_each_pack<T, packs>(b.D, [&](int p, std::int64_t column) {
-    C dx[pack_width<T>] = {};
-    if (b.add) load_pack(b.dx + row * b.D + column, dx);
+  const C mean_g = sum_of_row<Layout>(sum_g) / static_cast<C>(b.D);
+  const C mean_gn = sum_of_row<Layout>(sum_gn) / static_cast<C>(b.D);
+  for_each_pack<Layout>(exists ? b.D : 0, [&](int p, int column) {
+    C dx[Layout::width] = {};
+    if (b.add) rows.read(stage, 2, p, dx);
 #pragma unroll
-    for (int k = 0; k < pack_width<T>; ++k) dx[k] += s.rstd * (g[p][k] - mean_g - n[p][k] * mean_gn);
+    for (int k = 0; k < Layout::width; ++k) dx[k] += s.rstd * (g[p][k] - mean_g - n[p][k] * mean_gn);
     store_pack(dx, b.dx + row * b.D + column);
   });
 }
 
-/// One block per chunk of rows, in which warp w takes every fourth row from w on. Then the warps'
-/// sums are added in order.
-template <class T, int packs, class C = Compute<T>>
-__global__ void backward_in_registers(Backward<T, C> b, std::int64_t grain) {
-  const std::int64_t begin = blockIdx.x * grain, end = begin + grain < b.rows ? begin + grain : b.rows;
-  ColumnSums<T, packs, C> sums;
-  for (std::int64_t row = begin + threadIdx.y; row < end; row += warps_per_block) backward_row(b, row, sums);
-
-  C *dweight = dynamic_shared<C>(), *dbias = dweight + b.D;  // (2, D)
+/// Adds up the sums of the lanes that hold the same columns: those of a warp in a tree, then one
+/// warp after the other into `dweight` and `dbias` (D), which all threads of the block share.
+template <class Layout, class C>
+__device__ void join_column_sums(ColumnSums<Layout, C>& sums, C* dweight, C* dbias, std::int64_t D) {
+#pragma unroll
+  for (int mask = Layout::lanes; mask < warp_threads; mask *= 2) {
+#pragma unroll
+    for (int p = 0; p < Layout::packs; ++p) {
+#pragma unroll
+      for (int k = 0; k < Layout::width; ++k) {
+        sums.dweight[p][k] += shuffle_xor(sums.dweight[p][k], mask);
+        sums.dbias[p][k] += shuffle_xor(sums.dbias[p][k], mask);
+      }
+    }
+  }
   for (int warp = 0; warp < warps_per_block; ++warp) {
-    if (static_cast<int>(threadIdx.y) == warp) {
-      for_each_pack<T, packs>(b.D, [&](int p, std::int64_t column) {
-        for (int k = 0; k < pack_width<T>; ++k) {
+    if (static_cast<int>(threadIdx.y) == warp && threadIdx.x < Layout::lanes) {
+      for_each_pack<Layout>(D, [&](int p, int column) {
+#pragma unroll
+        for (int k = 0; k < Layout::width; ++k) {
           dweight[column + k] = (warp > 0 ? dweight[column + k] : 0) + sums.dweight[p][k];
           dbias[column + k] = (warp > 0 ? dbias[column + k] : 0) + sums.dbias[p][k];
         }
@@ -141,7 +167,31 @@ __global__ void backward_in_registers(Backward<T, C> b, std::int64_t grain) {
     }
     block_barrier();
   }
-  for (std::int64_t i = threadIdx.y * warp_threads + threadIdx.x; i < 2 * b.D; i += warp_threads * warps_per_block) {
+}
+
+/// One block per chunk of `grain` rows, which its warps take in turn.
+template <class Layout, class T = typename Layout::Element, class C = Compute<T>>
+__global__ void __launch_bounds__(threads_per_block, backward_blocks(Layout::packs))
+    backward_in_registers(Backward<T, C> b, std::int64_t grain) {
+  const std::int64_t begin = blockIdx.x * grain, end = begin + grain < b.rows ? begin + grain : b.rows;
+  unsigned char* shared = dynamic_shared<unsigned char>();
+  const PrefetchedRows<Layout, 3> rows(shared);
+  ColumnSums<Layout, C> sums;
+  const auto prefetch = [&](int stage, std::int64_t row) {
+    const bool exists = row < end;
+    rows.prefetch(stage, 0, b.x + row * b.D, b.D, exists);
+    rows.prefetch(stage, 1, b.dy + row * b.D, b.D, exists);
+    if (b.add) rows.prefetch(stage, 2, b.dx + row * b.D, b.D, exists);
+    return exists ? read_statistics(b.statistics, row, b.rows) : RowStatistics<C>{};
+  };
+  const auto compute = [&](int stage, std::int64_t row, const RowStatistics<C>& statistics) {
+    backward_row(b, rows, stage, row, row < end, statistics, sums);
+  };
+  rows.for_each_row(begin + threadIdx.y * Layout::rows_per_warp, end, Layout::rows_per_block, prefetch, compute);
+
+  C *dweight = reinterpret_cast<C*>(shared + rows.bytes), *dbias = dweight + b.D;  // (2, D)
+  join_column_sums(sums, dweight, dbias, b.D);
+  for (std::int64_t i = threadIdx.y * warp_threads + threadIdx.x; i < 2 * b.D; i += threads_per_block) {
     b.partial[blockIdx.x * 2 * b.D + i] = dweight[i];
   }
 }
@@ -214,43 +264,50 @@ __global__ void backward_columns_any(Backward<T, C> b, std::int64_t grain) {
 
 inline constexpr std::size_t largest_pack = 32;  // bytes: the eight factors of type float for a pack of bf16
 
-/// Calls body.operator()<packs>() with the least number of packs per lane that holds a row; false
-/// where none does. 48 elements of a row, in each of backward's four arrays, are what fits in the
-/// registers of a thread.
+/// Calls body.operator()<Layout>() with the narrowest layout that holds a row of D elements; false
+/// where none does. The pairs are those of `packs_per_lane`; 48 elements, in each of backward's
+/// four arrays, are what fits in the registers of a thread.
 template <class T, class Body>
-bool with_packs(std::int64_t D, const Body& body) {
-  if constexpr (sizeof(T) > 4) {
+bool with_layout(std::int64_t D, const Body& body) {
+  if (sizeof(T) > 4 || D % pack_width<T> != 0) return false;
+  const std::int64_t row_packs = D / pack_width<T>;
+  const auto try_layout = [&]<int lanes, int packs>() {
+    if constexpr (sizeof(T) <= 4 && packs * pack_width<T> <= 48) {
+      if (row_packs <= lanes * packs) return body.template operator()<RowLayout<T, lanes, packs>>(), true;
+    }
     return false;
-  } else {
-    const std::int64_t needed = (D / pack_width<T> + warp_threads - 1) / warp_threads;
-    const auto try_packs = [&]<int packs>() {
-      if constexpr (packs * pack_width<T> <= 48) {
-        if (needed <= packs) return body.template operator()<packs>(), true;
-      }
-      return false;
-    };
-    return D % pack_width<T> == 0 && (try_packs.template operator()<1>() || try_packs.template operator()<2>() ||
-                                      try_packs.template operator()<3>() || try_packs.template operator()<4>() ||
-                                      try_packs.template operator()<6>() || try_packs.template operator()<8>() ||
-                                      try_packs.template operator()<12>());
-  }
+  };
+  return try_layout.template operator()<4, 2>() || try_layout.template operator()<4, 3>() ||
+         try_layout.template operator()<8, 2>() || try_layout.template operator()<8, 3>() ||
+         try_layout.template operator()<16, 2>() || try_layout.template operator()<16, 3>() ||
+         try_layout.template operator()<32, 2>() || try_layout.template operator()<32, 3>() ||
+         try_layout.template operator()<32, 4>() || try_layout.template operator()<32, 6>() ||
+         try_layout.template operator()<32, 8>() || try_layout.template operator()<32, 12>();
 }
 
 template <class T, class C = Compute<T>>
 void forward(const Forward<T, C>& f) {
-  const bool done = are_aligned(largest_pack, f.x, f.residual, f.sum, f.weight, f.bias, f.y) &&
-                    with_packs<T>(f.D, [&]<int packs>() { launch_rows(forward_in_registers<T, packs>, f.rows, f); });
+  if (f.rows == 0) return;
+  const bool done =
+      are_aligned(largest_pack, f.x, f.residual, f.sum, f.weight, f.bias, f.y) &&
+      with_layout<T>(f.D, [&]<class Layout>() {
+        const std::int64_t blocks =
+            std::min(multiprocessors * forward_blocks(Layout::packs), chunk_count(f.rows, Layout::rows_per_block));
+        launch(forward_in_registers<Layout>, dim3(static_cast<unsigned>(blocks)), dim3(warp_threads, warps_per_block),
+               PrefetchedRows<Layout, 2>::bytes, current_stream(), f);
+      });
   if (!done) launch_rows(forward_any<T>, f.rows, f);
 }
 
 template <class T, class C = Compute<T>>
 void backward(const Backward<T, C>& b) {
   if (b.rows == 0) return;
-  const std::int64_t grain = rows_per_chunk_cuda(b.rows, b.D), chunks = chunk_count(b.rows, grain);
-  const bool done = are_aligned(largest_pack, b.x, b.weight, b.dy, b.dx) && with_packs<T>(b.D, [&]<int packs>() {
-                      launch(backward_in_registers<T, packs>, dim3(static_cast<unsigned>(chunks)),
-                             dim3(warp_threads, warps_per_block), 2 * static_cast<std::size_t>(b.D) * sizeof(C),
-                             current_stream(), b, grain);
+  const std::int64_t grain = rows_per_chunk_cuda<T>(b.rows, b.D), chunks = chunk_count(b.rows, grain);
+  const bool done = are_aligned(largest_pack, b.x, b.weight, b.dy, b.dx) && with_layout<T>(b.D, [&]<class Layout>() {
+                      const std::size_t shared_bytes =
+                          PrefetchedRows<Layout, 3>::bytes + 2 * static_cast<std::size_t>(b.D) * sizeof(C);
+                      launch(backward_in_registers<Layout>, dim3(static_cast<unsigned>(chunks)),
+                             dim3(warp_threads, warps_per_block), shared_bytes, current_stream(), b, grain);
                     });
   if (done) return;
   if (b.dx) launch_rows(backward_dx_any<T>, b.rows, b);

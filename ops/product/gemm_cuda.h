@@ -38,7 +38,7 @@ struct CudaProduct {
   std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;
   double beta = 0;
   GemmEpilogue epilogue = GemmEpilogue::none;
-  void* bias = nullptr;                        // elements of `dtype`
+  void* bias = nullptr;  // elements of `dtype`
 };
 
 /// Queues the product on the current stream of this thread's current device.

@@ -1,6 +1,7 @@
 // Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the
-// CPU in f64: few and many packs of 16 bytes a lane, a last pack that is not whole, rows that are
-// too long for the registers, operands that are not aligned.
+// CPU in f64: rows that share a warp, few and many packs of 16 bytes a lane, a last pack that is
+// not whole, rows that are too long for the registers, operands that are not aligned; and so many
+// rows that each warp has several, in several blocks.
 #include <gtest/gtest.h>
 
 #include "op_table/drivers.h"
@@ -35,36 +36,58 @@ struct LayerNormCuda : CudaTest {
     return result;
   }
 
-  static void expect_like_the_cpu(std::int64_t D, DType dtype, std::int64_t shift = 0) {
-    const Shape shape{11, D};
+  static void expect_like_the_cpu(std::int64_t rows, std::int64_t D, DType dtype, std::int64_t shift = 0) {
+    const Shape shape{rows, D};
     const Tensors inputs{test_values(shape, 1), test_values(shape, 2), test_values({D}, 3), test_values({D}, 4)};
     Tensors rounded, on_gpu;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const Tensor x = cast_data(inputs[i], i < 2 ? dtype : DType::f32);  // the factors stay in f32
+      const DType factors = dtype == DType::f64 ? DType::f64 : DType::f32;
+      const Tensor x = cast_data(inputs[i], i < 2 ? dtype : factors);
       rounded.push_back(cast_data(x, DType::f64));
       on_gpu.push_back(shifted(to_device(x, cuda()), shift));
     }
     const Tensors expected = results(rounded), actual = results(on_gpu);
-    const double bound = dtype == DType::f32 ? 1e-5 : 0x1p-6;
+    const double bound = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 0x1p-6;
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double largest = std::max(1.0, amax(abs(expected[i])).item());
       const double error = amax(abs(actual[i] - expected[i])).item();
-      EXPECT_TRUE(error <= bound * largest) << "D " << D << ", " << name_of(dtype) << ", result " << i << ": " << error;
+      EXPECT_TRUE(error <= bound * largest)
+          << "rows " << rows << ", D " << D << ", " << name_of(dtype) << ", result " << i << ": " << error;
     }
   }
 };
 
 TEST_F(LayerNormCuda, RowsOfAllLengths) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    for (const std::int64_t D : {4, 8, 12, 40, 128, 132, 192, 264, 384, 520, 768, 1032, 1536, 1544}) {
-      expect_like_the_cpu(D, dtype);
+    for (const std::int64_t D :
+         {4, 7, 8, 12, 32, 40, 64, 96, 97, 128, 132, 192, 256, 264, 384, 520, 768, 1032, 1280, 1536, 1544}) {
+      expect_like_the_cpu(11, D, dtype);
     }
+  }
+  for (const std::int64_t D : {8, 41}) expect_like_the_cpu(11, D, DType::f64);
+}
+
+TEST_F(LayerNormCuda, MoreRowsThanAreHeldAtOnce) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    expect_like_the_cpu(525, 32, dtype);  // backward in three blocks, in which no warp's last rows are whole
+    expect_like_the_cpu(350, 96, dtype);
+    expect_like_the_cpu(100, 384, dtype);
+  }
+  expect_like_the_cpu(2 * 1056 + 9, 520, DType::f32);  // forward holds 1056 of these: each warp has two or three
+}
+
+TEST_F(LayerNormCuda, SumsOfColumnsHaveTheSameBitsEachTime) {
+  Tensors inputs{test_values({350, 96}, 1), test_values({350, 96}, 2), test_values({96}, 3), test_values({96}, 4)};
+  for (Tensor& input : inputs) input = to_device(cast_data(input, DType::f32), cuda());
+  const Tensors first = results(inputs), second = results(inputs);
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    EXPECT_TRUE(first[i].to_vector<double>() == second[i].to_vector<double>()) << "result " << i;
   }
 }
 
 TEST_F(LayerNormCuda, OperandsThatAreNotAligned) {
-  expect_like_the_cpu(64, DType::f32, 1);
-  expect_like_the_cpu(64, DType::bf16, 3);
+  expect_like_the_cpu(11, 64, DType::f32, 1);
+  expect_like_the_cpu(11, 64, DType::bf16, 3);
 }
 
 // ---- Bias and GELU ----
@@ -83,7 +106,8 @@ struct BiasGeluCuda : CudaTest {
 
 TEST_F(BiasGeluCuda, RowsOfAllLengths) {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
-    for (const Shape& shape : {Shape{3, 7}, Shape{9, 264}, Shape{70, 8}, Shape{600, 16}}) {
+    for (const Shape& shape :
+         {Shape{3, 7}, Shape{9, 264}, Shape{70, 8}, Shape{600, 16}, Shape{90, 384}, Shape{20, 520}}) {
       const Tensor x = cast_data(test_values(shape, 1), dtype), bias = cast_data(test_values({shape[1]}, 2), dtype);
       const Tensors expected = results(cast_data(x, DType::f64), cast_data(bias, DType::f64));
       const Tensors actual = results(to_device(x, cuda()), to_device(bias, cuda()));
