@@ -22,6 +22,12 @@ std::string bar(std::int64_t done, std::int64_t all) {
   return text;
 }
 
+/// Without an error where standard output is closed: then SIGPIPE ends the run, after saving.
+void write(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
 std::string percent(double value) { return std::isnan(value) ? "-" : fmt::format("{:.2f}%", value); }
 std::string loss_text(double value) { return std::isnan(value) ? "-" : fmt::format("{:.4f}", value); }
 
@@ -38,16 +44,14 @@ PrintingObserver::PrintingObserver(std::int64_t log_interval)
 
 void PrintingObserver::print(const std::string& line) {
   show("");
-  fmt::print("{}\n", line);
-  std::fflush(stdout);
+  write(line + "\n");
 }
 
 void PrintingObserver::show(const std::string& status) {
   if (!terminal_ || (status.empty() && shown_ == 0)) return;
   const std::size_t echoed = status.empty() ? 2 : 0;  // the ^C that a terminal shows
-  fmt::print("\r{:<{}}{}", status, shown_ + echoed, status.empty() ? "\r" : "");
+  write(fmt::format("\r{:<{}}{}", status, shown_ + echoed, status.empty() ? "\r" : ""));
   shown_ = status.size();
-  std::fflush(stdout);
 }
 
 void PrintingObserver::note(const std::string& line) { print(line); }

@@ -10,7 +10,7 @@ volatile std::sig_atomic_t received = 0;
 
 extern "C" void remember_signal(int number) {
   received = number;
-  std::signal(number, SIG_DFL);  // the second one is not caught
+  if (number != SIGPIPE) std::signal(number, SIG_DFL);  // the second one is not caught
 }
 
 }  // namespace
@@ -18,6 +18,7 @@ extern "C" void remember_signal(int number) {
 void catch_signals() {
   std::signal(SIGINT, remember_signal);
   std::signal(SIGTERM, remember_signal);
+  std::signal(SIGPIPE, remember_signal);
 }
 
 int received_signal() { return received; }

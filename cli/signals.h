@@ -1,5 +1,5 @@
-// SIGINT and SIGTERM set a flag that the training loop reads; a second SIGINT ends the program at
-// once.
+// SIGINT, SIGTERM and SIGPIPE (standard output was closed: `vitrine train | head`) set a
+// flag that the training loop reads; a second SIGINT ends the program at once.
 #pragma once
 
 namespace vitrine {

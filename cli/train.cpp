@@ -1,7 +1,7 @@
 // vitrine train: reads the recipe and the flags, which win over it, and runs a Trainer, which
 // leaves a run folder. Read on in train/trainer.cpp for the loop and in train/train_step.cpp for
 // one step.
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <cstdlib>
 #include <memory>
@@ -15,15 +15,26 @@
 namespace vitrine {
 namespace {
 
+/// An Error where a flag was changed that a resumed run has no use for.
+void check_changes(const Recipe& run, const Recipe& given) {
+  for (const RecipeField& field : recipe_fields()) {
+    VT_CHECK(!field.only_begins || field_words(run, field) == field_words(given, field),
+             "--{}: is '{}', but the run that --resume goes on with has '{}', which stays; leave it out", field.name,
+             fmt::join(field_words(given, field), " "), fmt::join(field_words(run, field), " "));
+  }
+}
+
 Recipe resolve(const RecipeOptions& options) {
-  Recipe base;
-  if (const Recipe given = options.apply(); !given.resume.empty()) {
-    const auto file = checkpoint_file(given.resume);
+  Recipe base, recipe = options.apply();
+  const bool resumes = !recipe.resume.empty();
+  if (resumes) {
+    const auto file = checkpoint_file(recipe.resume);
     base = parse_recipe(read_checkpoint_recipe(file), file.string());
     base.max_steps = 0;  // a run that --max-steps stopped goes on
+    recipe = options.apply(base);
   }
-  const Recipe recipe = options.apply(std::move(base));
   from_flags([&] {
+    if (resumes) check_changes(base, recipe);
     check_recipe(recipe);
     open_device(recipe.device);
     // Checks that the model has the options of the recipe. The number of classes is not known

@@ -25,7 +25,7 @@ void Trainer::describe() const {
 void Trainer::describe_learning_rate() const {
   const bool in_steps = recipe_.warmup_steps > 0;
   observer_.note(fmt::format("learning rate: {}; warm-up of {} {} from {}, then {} to {}, new for each {}",
-                             peak_rate_.explanation, in_steps ? recipe_.warmup_steps : recipe_.warmup_epochs,
+                             peak_rate_.explanation, in_steps ? recipe_.warmup_steps : warmup_epochs_of(recipe_),
                              in_steps ? "updates" : "epochs", recipe_.warmup_lr, recipe_.sched, recipe_.min_lr,
                              recipe_.sched_on_updates ? "update" : "epoch"));
   if (recipe_.layer_decay || recipe_.head_lr) {

@@ -103,9 +103,28 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   optimizer_->load_state(checkpoint.optimizer);
   state_ = checkpoint.run;
   seconds_before_ = state_.seconds;
-  VT_CHECK(state_.batch <= train_batches_.source->batches_per_epoch(),
-           "--resume: {}: stopped at batch {} of an epoch, which now has {}", recipe_.resume, state_.batch,
-           train_batches_.source->batches_per_epoch());
+  find_position(parse_recipe(checkpoint.recipe, recipe_.resume).batch_size);
+}
+
+/// Counts again where the run is, in batches and updates of the sizes that it goes on with: what it
+/// keeps is its place in the epoch, in images, and so in the schedule. Nothing changes where the
+/// sizes are the same.
+void Trainer::find_position(std::int64_t batch_size) {
+  const std::int64_t images = state_.batch * batch_size, batches = train_batches_.source->batches_per_epoch();
+  VT_CHECK(images < (batches + 1) * recipe_.batch_size,
+           "--resume: {}: stopped after {} images of an epoch, which now has {} batches of {}", recipe_.resume, images,
+           batches, recipe_.batch_size);
+  state_.batch = std::min(batches, (images + recipe_.batch_size - 1) / recipe_.batch_size);
+  const std::int64_t updates = (state_.batch + recipe_.grad_accum_steps - 1) / recipe_.grad_accum_steps;
+  const std::int64_t step = state_.epoch * steps_per_epoch() + updates;
+  if (step != state_.step) {
+    const std::int64_t left_out = state_.batch * recipe_.batch_size - images;
+    observer_.note(fmt::format(
+        "{} updates were done, as many images as {} of {} images; the schedule goes on there{}", state_.step, step,
+        recipe_.total_batch(),
+        left_out <= 0 ? "" : fmt::format("; {} images that fill no batch are left out of this epoch", left_out)));
+  }
+  state_.step = step;
 }
 
 Checkpoint Trainer::snapshot() {

@@ -74,6 +74,7 @@ class Trainer {
   std::int64_t steps_per_epoch() const;
   Checkpoint snapshot();
   void restore(const Checkpoint& checkpoint);
+  void find_position(std::int64_t batch_size);
 
   // ---- report.cpp ----
   void describe() const;

@@ -1,1 +1,1 @@
-"""The parts of scripts/gpu-check, which imports them from the archive that scripts/gpu-bundle packs."""
+"""What scripts/gpu-check and scripts/gpu-merge are made of: the plan, the report, and the parts that measure."""

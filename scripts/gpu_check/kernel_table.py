@@ -93,5 +93,6 @@ def markdown(rows, least_percent=0.0):
         lines.append(f"| {name} | {row['launches']} | {microseconds / 1e3:.2f} | {100 * microseconds / total:.1f}% | "
                      f"{row['GB_moved']:.2f} | {1e3 * row['GB_moved'] / microseconds if microseconds else 0:.2f} |")
     moved = sum(row["GB_moved"] for row in rows)
-    lines.append(f"| all | {sum(row['launches'] for row in rows)} | {total / 1e3:.2f} | 100% | {moved:.2f} | {1e3 * moved / total:.2f} |")
+    launches = sum(row["launches"] for row in rows)
+    lines.append(f"| all | {launches} | {total / 1e3:.2f} | 100% | {moved:.2f} | {1e3 * moved / total:.2f} |")
     return "\n".join(lines)

@@ -31,7 +31,7 @@ def profile(job, model, batch):
     count = len(more) - len(fewer)
     step = more[-count:] if count > 0 else []
     if not step or [name for name, *_ in step] != [name for name, *_ in fewer[-count:]]:
-        return outcome(False, f"{len(fewer)} launches with one step of warm-up and {len(more)} with two do not end in the same step")
+        return outcome(False, f"{len(fewer)} launches with a step of warm-up and {len(more)} with two do not end in the same step")
     kernels = sum_by_kernel(step)
     total = sum(row["microseconds"] for row in kernels)
     longest = ", ".join(f"{row['kernel'].split('<')[0]} {row['microseconds'] / 1e3:.1f}" for row in kernels[:4])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# benchmarks/compare_on_gpu with stand-ins for both sides, on the CPU: PyTorch compiles first, ours comes last; what does not compile
-# in time, learns something else or ends early is not counted.
+# benchmarks/compare_on_gpu with stand-ins for both sides, on the CPU: PyTorch compiles first, ours comes last; what does not
+# compile in time, learns something else or ends early is not counted.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/support/gpu_stand_ins.bash"
 need_python

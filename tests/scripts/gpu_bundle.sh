@@ -109,3 +109,23 @@ expect 0 bundle/gpu-check --part kernels --out results
 says "kernels-fused    passed" "kernels-ops      passed" "bf16: 1 of 1 rows, 50% of 2 GB/s"
 expect 1 bundle/gpu-check --part ladders --out results  # a rung is wrong
 says "ladders          failed" "ladder layer_norm: 2 of 3 rungs, best 80% of peak: fast"
+
+# ---- What scripts/gpu-bundle packs, with a stand-in for cmake that builds nothing ----
+git -C "$root" rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { echo "no git here: scripts/gpu-bundle was not tested"; exit 0; }
+mkdir tools
+cat >tools/cmake <<'END_OF_CMAKE'
+#!/usr/bin/env bash
+for program in vitrine tests/vitrine_tests benchmarks/{ops,ladders,train_step}; do
+  mkdir -p "$(dirname "$BUILD/$program")"
+  echo 'int main() { return 0; }' | cc -x c - -Wl,--no-as-needed -lgcc_s -o "$BUILD/$program"
+done
+END_OF_CMAKE
+chmod +x tools/cmake
+expect 0 env BUILD="$folder/build" PATH="$folder/tools:$PATH" "$root/scripts/gpu-bundle" --build build packed
+says "gpu-bundle: $folder/packed, " "commit $(git -C "$root" describe --always --dirty)"
+[[ $(ls packed | xargs) == "bundle.tar.xz gpu-check gpu_check gpu_plan" ]] || fail "packed: $(ls packed)"
+tar -tJf packed/bundle.tar.xz >out
+says ./lib/libgcc_s.so.1 ./bin/train_step ./bin/vitrine_tests ./benchmarks/compare_on_gpu ./benchmarks/pytorch_step.py ./benchmarks/reproduce.table ./COMMIT \
+  ./UNCHANGED ./recipes/cifar10-vit-6m.yaml ./recipes/reproduce/full/teacher.yaml
+expect 1 packed/gpu-check --next --part ladders --part kernels --seconds 60 --out packed
+says "ladders          failed" "ladders: no report" "passed over: kernels-fused needs 90 s"

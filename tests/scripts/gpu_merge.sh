@@ -115,6 +115,13 @@ holds benchmarks/results/gpu/h100-80gb-hbm3/tests.json '"figures": "8 OK"'
 echo 4 >tree/source
 [[ -z $(python3 -B tree/scripts/gpu_check/plan.py) ]] || fail "a file has changed, but: $(python3 -B tree/scripts/gpu_check/plan.py)"
 
+# ---- A build of a changed tree is entered as what it is, and does not count as having run ----
+git_in_tree checkout -q source
+report "${commits[3]}-dirty" "NVIDIA H200" "$(part tests passed "9 OK" '')"
+expect 0 "$merge" report.json
+holds benchmarks/gpu_plan "  ${commits[3]}-dirty | NVIDIA H200 | passed | 9 OK"
+[[ -z $(python3 -B tree/scripts/gpu_check/plan.py) ]] || fail "of a changed tree, but: $(python3 -B tree/scripts/gpu_check/plan.py)"
+
 # ---- Refused: one line, and nothing is written ----
 git_in_tree add . && git_in_tree commit -q -m more
 refuse 2 "none.json: No such file or directory" "$merge" none.json
@@ -135,8 +142,22 @@ report 0123abc "NVIDIA H200" "$(part tests passed new '')"
 refuse 2 "report.json: is of commit 0123abc, which this repository does not have" "$merge" report.json
 [[ -z $(git_in_tree status --porcelain) ]] || fail "a report that was refused changed $(git_in_tree status --porcelain)"
 
+expect 2 "$merge" --kernel
+says "expected one argument"
+expect 2 "$merge" --next report.json
+says "unrecognized arguments: --next"
+
 report "${commits[3]}" "NVIDIA H200" "$(part tests passed new '')"
 sed -i '/to here: kernels/d' tree/docs/gpu-status.md
 refuse 1 "docs/gpu-status.md: has not the markers of kernels once each and in order" "$merge" report.json
 sed -i '/^run = unit/d' tree/benchmarks/gpu_plan
 refuse 1 "[tests] has no \`run = ...\`" "$merge" report.json
+
+# ---- The document of this tree has the tables that follow from its plan and results ----
+mkdir -p own/{scripts,docs,benchmarks/results}
+cp -r "$root/scripts/gpu-merge" "$root/scripts/gpu_check" own/scripts
+cp "$root/benchmarks/gpu_plan" own/benchmarks
+cp -r "$root/benchmarks/results/gpu" own/benchmarks/results
+cp "$root/docs/gpu-status.md" own/docs
+expect 0 own/scripts/gpu-merge
+says "nothing has changed"

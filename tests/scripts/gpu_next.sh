@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# gpu-check --next, with parts of a plan that succeed, fail, are cut short, end the whole call or never end: what runs, in which order,
-# what a second call takes up, what no longer fits. Nothing is built but a driver's library.
+# gpu-check --next, with parts of a plan that succeed, fail, are cut short, end the whole call or never end: what runs, in which
+# order, what a second call takes up, what no longer fits. Nothing is built but a driver's library.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/support/gpu_stand_ins.bash"
 need_python
@@ -43,7 +43,8 @@ ran() {
 }
 
 next=(bundle/gpu-check --out results --next --seconds)
-plan "good 20 pass" "bad 20 fail" "long 5000 pass" "short 20 cut cut pass" "none 20 skip" "mad 20 raise" "killer 20 kill pass" "last 20 pass"
+plan "good 20 pass" "bad 20 fail" "long 5000 pass" "short 20 cut cut pass" "none 20 skip" "mad 20 raise" "killer 20 kill pass" \
+  "last 20 pass"
 bundle
 touch log
 
@@ -107,11 +108,13 @@ for _ in {1..100}; do [[ ! -s pid ]] || break; sleep 0.1; done
 started=$(cat pid)
 [[ -e /proc/$started ]] || fail "the stand-in does not run"
 kill -TERM "$call"
+for _ in {1..100}; do [[ -e /proc/$call ]] || break; sleep 0.1; done
+[[ ! -e /proc/$call ]] || { kill -KILL "$call" "$started"; fail "SIGTERM: it does not end"; }
 status=0
 wait "$call" || status=$?
 [[ $status == 143 ]] || fail "SIGTERM: exit code $status, expected 143"
 for _ in {1..50}; do [[ -e /proc/$started ]] || break; sleep 0.1; done
-[[ ! -e /proc/$started ]] || fail "the stand-in still runs"
+[[ ! -e /proc/$started ]] || { kill -KILL "$started"; fail "the stand-in still runs"; }
 ran slow
 
 # ---- Mistakes ----

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# gpu-check's part `reproduce`, with a program that trains nothing: rows that were merged or measured before are not repeated, what no
-# longer fits is named, and the next call takes it up.
+# gpu-check's part `reproduce`, with a program that trains nothing: rows that were merged or measured before are not repeated, what
+# no longer fits is named, and the next call takes it up.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/support/gpu_stand_ins.bash"
 need_python
@@ -22,6 +22,7 @@ flags=" $* "
 runs=${flags##* --output } name=${flags##* --experiment }
 runs=${runs%% *} name=${name%% *}
 [[ $flags != *" --resume "* ]] || { runs=${flags##* --resume }; name=$(basename "${runs%% *}"); runs=$(dirname "${runs%% *}"); }
+[[ $flags != *" --resume "* ]] || echo -n resumed- >>"$LOG"
 echo "$name" >>"$LOG"
 mkdir -p "$runs/$name"
 echo "epochs: 1" >"$runs/$name/args.yaml"
@@ -43,9 +44,10 @@ expect 1 "${next[@]}" --data-dir data
 says "reproduce        cut" "vit 1: 92%; missing: slow 1, deit-hard 1, slow 2, deit-hard 2"
 [[ $(xargs <log) == "vit-seed1 slow-seed1" ]] || fail "trained: $(xargs <log)"
 
+rm -r "$TMPDIR"/vitrine-gpu-check-*-lasting/reproduce/vit-seed1  # the report has it: it is not missed
 expect 1 env BREAK=slow-seed2 "${next[@]}" --data-dir data
 says "reproduce        failed" "slow with seed 2: exit status 1" "vit 1: 92%, slow 1: 92%, deit-hard 1: 92%; missing: slow 2, deit-hard 2"
-[[ $(tail -n +3 log | xargs) == "slow-seed1 teacher deit-hard-seed1 slow-seed2" ]] || fail "trained then: $(tail -n +3 log | xargs)"
+[[ $(tail -n +3 log | xargs) == "resumed-slow-seed1 teacher deit-hard-seed1 slow-seed2" ]] || fail "trained then: $(tail -n +3 log | xargs)"
 
 expect 0 bundle/gpu-check --out results --part reproduce --data-dir data
 says "reproduce        passed" "slow 2: 92%, deit-hard 2: 92%"

@@ -173,6 +173,16 @@ done
 grep -q '^resumed: epoch 0, batch 3, update 3 of runs/parts/last.safetensors' log || fail "resume: $(cat log)"
 cmp runs/whole/model.safetensors runs/parts/model.safetensors || fail "the resumed run ended with other weights"
 
+refuse 2 "--experiment: is 'other', but the run that --resume goes on with has 'parts'" \
+  train --resume runs/parts --experiment other
+refuse 2 "--seed: is '3'" train --resume runs/parts --seed 3
+refuse 2 "--threads: '100000' is not accepted, expected an integer from 0 to 1024" train "${small[@]}" --threads 100000
+
+# ---- Standard output is closed: the run is saved ----
+status=0
+"$vitrine" train "${small[@]}" --epochs 100000 --experiment closed 2>closed.err | head -n 1 >/dev/null || status=$?
+[[ -e runs/closed/last.safetensors && ! -s closed.err ]] || fail "closed output: $(cat closed.err)"
+
 # ---- kill -9 at any moment leaves files that can be read ----
 begin killed --recovery-interval 1
 kill -9 "$process"

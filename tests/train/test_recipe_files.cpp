@@ -190,7 +190,7 @@ void expect_published(const std::string& name, const Published& p) {
   expect_near(recipe.warmup_lr, p.warmup_rate);
   expect_near(recipe.min_lr, p.least_rate);
   if (p.warmup_steps == 0) {
-    EXPECT_EQ(recipe.warmup_epochs, p.warmup_epochs);
+    EXPECT_EQ(warmup_epochs_of(recipe), p.warmup_epochs);
   }
   EXPECT_EQ(recipe.warmup_steps, p.warmup_steps);
   EXPECT_EQ(recipe.sched, "cosine");

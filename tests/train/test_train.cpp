@@ -331,7 +331,8 @@ TEST_F(Train, ResumeRefusesWhatDoesNotFit) {
   };
   EXPECT_NE(refusal(file, [](Recipe& r) { r.model_kwargs["depth"] = "3"; }).find("the weights do not fit"),
             std::string::npos);
-  EXPECT_NE(refusal(file, [](Recipe& r) { r.batch_size = 40; }).find("stopped at batch 3 of an epoch, which now has 2"),
+  EXPECT_NE(refusal(file, [](Recipe& r) { r.train_num_samples = 16; })
+                .find("stopped after 24 images of an epoch, which now has 2 batches of 8"),
             std::string::npos);
   EXPECT_NE(refusal(folder_.string(), [](Recipe&) {}).find("last.safetensors: cannot be opened"), std::string::npos);
   write_safetensors(folder_ / "weights.safetensors", {{"a", zeros({1})}});

@@ -218,8 +218,8 @@ void check_augmentation(const Recipe& recipe) {
 void check_recipe(const Recipe& recipe) {
   VT_CHECK(recipe.dataset == "shapes" || !recipe.data_dir.empty(),
            "--data-dir: is not given, expected a folder with images (or --dataset shapes)");
-  VT_CHECK(recipe.warmup_steps > 0 || recipe.warmup_epochs <= recipe.epochs,
-           "--warmup-epochs: is {}, expected at most --epochs, {}", recipe.warmup_epochs, recipe.epochs);
+  VT_CHECK(recipe.warmup_steps > 0 || warmup_epochs_of(recipe) <= recipe.epochs,
+           "--warmup-epochs: is {}, expected at most --epochs, {}", warmup_epochs_of(recipe), recipe.epochs);
   VT_CHECK(recipe.warmup_steps == 0 || recipe.sched_on_updates,
            "--warmup-steps: is {}, expected 0 (--warmup-epochs) where the rate is new for each epoch "
            "(--no-sched-on-updates)",
@@ -234,6 +234,11 @@ void check_recipe(const Recipe& recipe) {
            "--kd-model-name: is not given, expected the folder of a teacher, as --kd-distill-type is token");
   VT_CHECK(recipe.initial_checkpoint.empty() || recipe.pretrained_path.empty(),
            "--initial-checkpoint, --pretrained-path: both are given, expected at most one");
+}
+
+std::int64_t warmup_epochs_of(const Recipe& recipe) {
+  if (recipe.warmup_epochs) return static_cast<std::int64_t>(*recipe.warmup_epochs);
+  return std::min<std::int64_t>(5, recipe.epochs / 2);
 }
 
 PeakRate peak_learning_rate(const Recipe& recipe) {

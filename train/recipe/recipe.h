@@ -81,7 +81,8 @@ struct Recipe {
   std::string lr_base_scale = "linear", sched = "cosine";
   bool sched_on_updates = true, warmup_prefix = false;
   double warmup_lr = 1e-6, min_lr = 1e-5;
-  std::int64_t epochs = 300, warmup_epochs = 5, warmup_steps = 0, max_steps = 0;
+  std::int64_t epochs = 300, warmup_steps = 0, max_steps = 0;
+  std::optional<double> warmup_epochs = {};  // a whole number; see warmup_epochs_of
   double time_limit = 0;
 
   // Run
@@ -119,6 +120,8 @@ struct RecipeField {
   std::string help;
   std::string group = {};   // heading in the help
   std::string letter = {};  // short flag, or empty
+  /// Only what begins a run looks at it: it cannot change where the run is resumed.
+  bool only_begins = false;
 
   bool is_switch() const { return std::holds_alternative<bool Recipe::*>(member); }
   bool takes_many() const;  // a list or a map
@@ -157,6 +160,9 @@ struct PeakRate {
   std::string explanation;  // "0.00025 = lr-base 0.0005 x total batch 256 / lr-base-size 512"
 };
 PeakRate peak_learning_rate(const Recipe& recipe);
+
+/// The epochs of the warm-up: those that the recipe gives, else 5, of short runs at most half.
+std::int64_t warmup_epochs_of(const Recipe& recipe);
 
 /// A sentence for each of batch and learning rate that the flags have changed from the file's,
 /// which were chosen for each other. `learning_rate`: the peak of the recipe with the flags.

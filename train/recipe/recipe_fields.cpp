@@ -82,7 +82,8 @@ Fields data_fields() {
       {"grad-checkpointing", &Recipe::grad_checkpointing, yes_or_no(),
        "keep only what enters each transformer block, and compute its inside again in backward: less memory, more "
        "time"},
-      {"workers", &Recipe::workers, whole(0), "threads that prepare batches; 0 = none, the main one does it", "", "j"},
+      {"workers", &Recipe::workers, number("an integer from 0 to 1024", [](double x) { return x >= 0 && x <= 1024; }),
+       "threads that prepare batches; 0 = none, the main one does it", "", "j"},
       {"bad-samples", &Recipe::bad_samples, whole(0), "unreadable images to replace and list before giving up"},
       {"device-data", &Recipe::device_data, one_of({"auto", "off"}),
        "on a GPU, keep the images of a small set there as bytes and prepare batches there; auto = where that is "
@@ -125,7 +126,7 @@ Fields augmentation_fields() {
 
 Fields model_fields() {
   return {
-      {"model", &Recipe::model, any("a name of `vitrine list-models`"), "architecture"},
+      {"model", &Recipe::model, any("a name of `vitrine list-models`"), "architecture", "", "", true},
       {"model-kwargs", &Recipe::model_kwargs, any("name=value pairs"),
        fmt::format("sizes that depart from the name, added to those of the recipe\n{}",
                    fmt::join(explain_options(), "\n"))},
@@ -133,11 +134,13 @@ Fields model_fields() {
       {"drop-path", &Recipe::drop_path, below_one(), "stochastic depth rate of the last block"},
       {"pretrained-path", &Recipe::pretrained_path, any("a file or folder"),
        "weights to start from, of timm, torchvision or Hugging Face; for another image size positions are resized, and "
-       "what does not fit, such as another head, stays random"},
+       "what does not fit, such as another head, stays random",
+       "", "", true},
       {"pos-embed-interpolation", &Recipe::pos_embed_interpolation, one_of({"bicubic", "bilinear"}),
-       "how --pretrained-path resizes positions: bicubic as timm does, bilinear as the ViT paper's own code does"},
+       "how --pretrained-path resizes positions: bicubic as timm does, bilinear as the ViT paper's own code does", "",
+       "", true},
       {"initial-checkpoint", &Recipe::initial_checkpoint, any("a file or folder"),
-       "weights to start from, of timm, torchvision or Hugging Face; all must fit"},
+       "weights to start from, of timm, torchvision or Hugging Face; all must fit", "", "", true},
       {"resume", &Recipe::resume, any("a checkpoint"), "goes on with a run, bit for bit, in its own folder"},
   };
 }
@@ -212,7 +215,9 @@ Fields rate_fields() {
       {"warmup-lr", &Recipe::warmup_lr, at_least(0), "rate at the start of the warm-up"},
       {"min-lr", &Recipe::min_lr, at_least(0), "rate at the end"},
       {"epochs", &Recipe::epochs, whole(1), "passes over the data"},
-      {"warmup-epochs", &Recipe::warmup_epochs, whole(0), "of them, for the warm-up"},
+      {"warmup-epochs", &Recipe::warmup_epochs,
+       number("an integer of at least 0", [](double x) { return x >= 0 && x == std::floor(x); }),
+       "of them, for the warm-up; 5 if not given, of short runs at most half"},
       {"warmup-steps", &Recipe::warmup_steps, whole(0),
        "updates for the warm-up, in place of warmup-epochs, with sched-on-updates; 0 = warmup-epochs"},
       {"max-steps", &Recipe::max_steps, whole(0), "updates after which to stop and save; 0 = no limit"},
@@ -222,15 +227,17 @@ Fields rate_fields() {
 
 Fields run_fields() {
   return {
-      {"seed", &Recipe::seed, whole(0), "of weights, order and augmentation"},
+      {"seed", &Recipe::seed, whole(0), "of weights, order and augmentation", "", "", true},
       {"log-interval", &Recipe::log_interval, whole(1), "batches between two lines of progress"},
       {"checkpoint-hist", &Recipe::checkpoint_hist, whole(0), "checkpoint-N files to keep"},
       {"recovery-interval", &Recipe::recovery_interval, whole(0),
        "updates between two saves within an epoch; 0 = none"},
       {"val-interval", &Recipe::val_interval, whole(1), "epochs between two evaluations"},
-      {"threads", &Recipe::threads, whole(0), "threads for the mathematics; 0 = one per core"},
-      {"output", &Recipe::output, any("a folder"), "where run folders are made"},
-      {"experiment", &Recipe::experiment, any("a name"), "name of the run folder; else <time>-<model>-<size>"},
+      {"threads", &Recipe::threads, number("an integer from 0 to 1024", [](double x) { return x >= 0 && x <= 1024; }),
+       "threads for the mathematics; 0 = one per core"},
+      {"output", &Recipe::output, any("a folder"), "where run folders are made", "", "", true},
+      {"experiment", &Recipe::experiment, any("a name"), "name of the run folder; else <time>-<model>-<size>", "", "",
+       true},
       {"eval-metric", &Recipe::eval_metric, one_of({"top1", "top5", "loss"}), "what makes a checkpoint the best"},
       {"device", &Recipe::device, any("cpu or cuda"), "where to compute"},
       {"amp", &Recipe::amp, yes_or_no(),

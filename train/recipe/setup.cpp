@@ -178,7 +178,7 @@ std::unique_ptr<Optimizer> make_optimizer(const Recipe& recipe, const Model& mod
 
 Schedule make_schedule(const Recipe& recipe, double peak, std::int64_t steps_per_epoch) {
   const bool in_steps = recipe.warmup_steps > 0;
-  const std::int64_t warmup_epochs = in_steps ? 0 : recipe.warmup_epochs;
+  const std::int64_t warmup_epochs = in_steps ? 0 : warmup_epochs_of(recipe);
   const std::int64_t decayed = recipe.epochs - (recipe.warmup_prefix ? warmup_epochs : 0);
   const Schedule by_epoch{.decay = decay_from_name(recipe.sched),
                           .base = peak,
