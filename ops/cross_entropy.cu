@@ -3,7 +3,7 @@
 #include "ops/drivers/elementwise.h"
 #include "ops/drivers/lanes.h"
 #include "ops/drivers/log_sum_exp.h"
-#include "ops/drivers/warp.h"
+#include "ops/drivers/warp_rows.h"
 #include "ops/ops.h"
 
 namespace vitrine {
@@ -104,10 +104,9 @@ __global__ void cross_entropy_kernel(const T* logits, const std::int64_t* labels
   for_each_row_of_grid(B, [&](std::int64_t b) {
     const T* x = logits + b * K;
     const LogSumExp<C> row = warp_log_sum_exp(x, K);
-    C loss = row.log_total - target.on_label * (static_cast<C>(x[labels[b]]) - row.max);
-    if (target.on_all != 0) {
-      loss -= target.on_all * warp_sum<C>(K, [&](std::int64_t i) { return static_cast<C>(x[i]) - row.max; });
-    }
+    const auto z = [&](C value) { return value - row.max; };
+    C loss = row.log_total - target.on_label * z(static_cast<C>(x[labels[b]]));
+    if (target.on_all != 0) loss -= target.on_all * warp_sum_of(K, z, x);
     if (threadIdx.x != 0) return;
     rows[b] = row;
     losses[b] = loss;
@@ -121,10 +120,10 @@ __global__ void cross_entropy_backward_kernel(const T* logits, const std::int64_
   const C scale = static_cast<C>(*dy) / static_cast<C>(B);
   for_each_row_of_grid(B, [&](std::int64_t b) {
     const LogSumExp<C> row = rows[b];
-    warp_for(K, [&](std::int64_t i) {
-      const C p = row.probability(static_cast<C>(logits[b * K + i]));
-      dlogits[b * K + i] = static_cast<T>(scale * target.slope(p, i == labels[b]));
-    });
+    const auto gradient = [&, label = labels[b]](std::int64_t i, C value) {
+      return scale * target.slope(row.probability(value), i == label);
+    };
+    warp_map(K, dlogits + b * K, gradient, logits + b * K);
   });
 }
 #endif
@@ -256,8 +255,8 @@ __global__ void soft_cross_entropy_kernel(const T* logits, const T* targets, Log
   for_each_row_of_grid(B, [&](std::int64_t b) {
     const T *x = logits + b * K, *t = targets + b * K;
     const LogSumExp<C> row = warp_log_sum_exp(x, K);
-    const C sum =
-        warp_sum<C>(K, [&](std::int64_t i) { return weighted(t[i], row.log_probability(static_cast<C>(x[i]))); });
+    const auto term = [&](C value, C target) { return weighted(target, row.log_probability(value)); };
+    const C sum = warp_sum_of(K, term, x, t);
     if (threadIdx.x != 0) return;
     rows[b] = row;
     losses[b] = -sum;
@@ -272,12 +271,14 @@ __global__ void soft_cross_entropy_backward_kernel(const T* logits, const T* tar
   for_each_row_of_grid(B, [&](std::int64_t b) {
     const LogSumExp<C> row = rows[b];
     const T *x = logits + b * K, *t = targets + b * K;
-    const C total = warp_sum<C>(K, [&](std::int64_t i) { return static_cast<C>(t[i]); });
-    warp_for(K, [&](std::int64_t i) {
-      const C log_p = row.log_probability(static_cast<C>(x[i]));
-      if (dlogits) dlogits[b * K + i] = static_cast<T>(scale * (math::exp(log_p) * total - static_cast<C>(t[i])));
-      if (dtargets) dtargets[b * K + i] = static_cast<T>(-scale * log_p);
-    });
+    const C total = warp_sum_of(
+        K, [](C target) { return target; }, t);
+    const auto gradient = [&](std::int64_t, C value, C target) {
+      return scale * (row.probability(value) * total - target);
+    };
+    const auto target_gradient = [&](std::int64_t, C value) { return -scale * row.log_probability(value); };
+    if (dlogits) warp_map(K, dlogits + b * K, gradient, x, t);
+    if (dtargets) warp_map(K, dtargets + b * K, target_gradient, x);
   });
 }
 #endif

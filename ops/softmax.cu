@@ -10,7 +10,7 @@
 #include "ops/composed.h"
 #include "ops/drivers/lanes.h"
 #include "ops/drivers/log_sum_exp.h"
-#include "ops/drivers/warp.h"
+#include "ops/drivers/warp_rows.h"
 #include "ops/ops.h"
 #include "tensor/parallel.h"
 
@@ -83,13 +83,12 @@ template <class T, class C = Compute<T>>
 __global__ void softmax_kernel(const T* x, T* y, std::int64_t rows, std::int64_t K, bool logarithm) {
   for_each_row_of_grid(rows, [&](std::int64_t row) {
     const T* in = x + row * K;
-    T* out = y + row * K;
     const LogSumExp<C> total = warp_log_sum_exp(in, K);
     const C scale = math::exp(-total.log_total);
-    warp_for(K, [&](std::int64_t i) {
-      const C value = static_cast<C>(in[i]);
-      out[i] = static_cast<T>(logarithm ? total.log_probability(value) : math::exp(value - total.max) * scale);
-    });
+    const auto softmax = [&](std::int64_t, C value) {
+      return logarithm ? total.log_probability(value) : math::exp(value - total.max) * scale;
+    };
+    warp_map(K, y + row * K, softmax, in);
   });
 }
 
@@ -98,13 +97,12 @@ __global__ void softmax_backward_kernel(const T* y, const T* dy, T* dx, std::int
                                         bool logarithm) {
   for_each_row_of_grid(rows, [&](std::int64_t row) {
     const T *out = y + row * K, *dout = dy + row * K;
-    T* din = dx + row * K;
-    const C total = warp_sum<C>(
-        K, [&](std::int64_t i) { return static_cast<C>(dout[i]) * (logarithm ? C(1) : static_cast<C>(out[i])); });
-    warp_for(K, [&](std::int64_t i) {
-      const C y_i = static_cast<C>(out[i]), dy_i = static_cast<C>(dout[i]);
-      din[i] = static_cast<T>(logarithm ? dy_i - math::exp(y_i) * total : y_i * (dy_i - total));
-    });
+    const auto term = [&](C y_i, C dy_i) { return dy_i * (logarithm ? C(1) : y_i); };
+    const C total = warp_sum_of(K, term, out, dout);
+    const auto gradient = [&](std::int64_t, C y_i, C dy_i) {
+      return logarithm ? dy_i - math::exp(y_i) * total : y_i * (dy_i - total);
+    };
+    warp_map(K, dx + row * K, gradient, out, dout);
   });
 }
 #endif

@@ -5,7 +5,7 @@
 
 #include "ops/drivers/lanes.h"
 #include "ops/drivers/math.h"
-#include "ops/drivers/warp.h"
+#include "ops/drivers/warp_rows.h"
 #include "tensor/dtype.h"
 
 namespace vitrine {
@@ -33,11 +33,12 @@ template <class T, class C = Compute<T>>
 __device__ LogSumExp<C> warp_log_sum_exp(const T* x, std::int64_t count) {
   const auto larger_of = [](C a, C b) { return larger(a, b); };
   C max = -std::numeric_limits<C>::infinity();
-  warp_for(count, [&](std::int64_t i) { max = larger_of(max, static_cast<C>(x[i])); });
+  const auto take = [&](std::int64_t, C value) { max = larger_of(max, value); };
+  warp_for_each(count, take, x);
   max = warp_reduce(max, larger_of);
   if (max == -std::numeric_limits<C>::infinity()) return {0, 0};
-  const C total = warp_sum<C>(count, [&](std::int64_t i) { return math::exp(static_cast<C>(x[i]) - max); });
-  return {max, math::log(total)};
+  const auto term = [&](C value) { return math::exp(value - max); };
+  return {max, math::log(warp_sum_of(count, term, x))};
 }
 #endif
 

@@ -1,7 +1,7 @@
-// Rows of every length that the kernels of LayerNorm and of bias and GELU tell apart, against the
-// CPU in f64: rows that share a warp, few and many packs of 16 bytes a lane, a last pack that is
-// not whole, rows that are too long for the registers, operands that are not aligned; and so many
-// rows that each warp has several, in several blocks.
+// Rows of every length that the kernels of LayerNorm, of bias and GELU, of softmax and of the
+// losses tell apart, against the CPU in f64: rows that share a warp, few and many packs of 16 bytes
+// a lane, a last pack that is not whole, rows that are too long for the registers, operands that
+// are not aligned; and so many rows that each warp has several, in several blocks.
 #include <gtest/gtest.h>
 
 #include "op_table/drivers.h"
@@ -11,6 +11,14 @@
 #if VT_CUDA
 namespace vitrine {
 namespace {
+
+/// `shift` elements into a longer tensor.
+Tensor shifted(const Tensor& x, std::int64_t shift) {
+  Tensor longer = empty({x.numel() + shift}, x.dtype(), x.device());
+  Tensor result = longer.view_as(x.shape(), contiguous_strides(x.shape()), shift);
+  copy_into(result, x);
+  return result;
+}
 
 struct LayerNormCuda : CudaTest {
   /// sum, norm and the four gradients of add_layer_norm where the sum goes on beside its norm.
@@ -26,14 +34,6 @@ struct LayerNormCuda : CudaTest {
     for (const Tensor& leaf : leaves) all.push_back(gradients[leaf]);
     for (Tensor& x : all) x = cast_data(to_device(x.detach(), cpu), DType::f64);
     return all;
-  }
-
-  /// `shift` elements into a longer tensor.
-  static Tensor shifted(const Tensor& x, std::int64_t shift) {
-    Tensor longer = empty({x.numel() + shift}, x.dtype(), x.device());
-    Tensor result = longer.view_as(x.shape(), contiguous_strides(x.shape()), shift);
-    copy_into(result, x);
-    return result;
   }
 
   static void expect_like_the_cpu(std::int64_t rows, std::int64_t D, DType dtype, std::int64_t shift = 0) {
@@ -120,6 +120,65 @@ TEST_F(BiasGeluCuda, RowsOfAllLengths) {
       }
     }
   }
+}
+
+// ---- Softmax and the losses: rows read 16 bytes at a time where they are whole packs ----
+
+struct RowsCuda : CudaTest {
+  /// f of the inputs, and its gradients.
+  static Tensors results(const Call& f, const Tensors& inputs) {
+    Tape tape;
+    Tensors leaves;
+    for (const Tensor& input : inputs) leaves.push_back(tape.watch(input));
+    const Tensor y = f(leaves);
+    const Tensor dy = cast_data(test_values(y.shape(), 9), y.dtype());
+    const Gradients gradients = tape.backward(y, to_device(dy, y.device()));
+    Tensors all{y};
+    for (const Tensor& leaf : leaves) all.push_back(gradients[leaf]);
+    for (Tensor& x : all) x = cast_data(to_device(x.detach(), cpu), DType::f64);
+    return all;
+  }
+
+  static void expect_like_the_cpu(const Call& f, const Tensors& inputs, DType dtype, std::int64_t shift) {
+    Tensors rounded, on_gpu;
+    for (const Tensor& input : inputs) {
+      const Tensor x = cast_data(input, dtype);
+      rounded.push_back(cast_data(x, DType::f64));
+      on_gpu.push_back(shifted(to_device(x, cuda()), shift));
+    }
+    const Tensors expected = results(f, rounded), actual = results(f, on_gpu);
+    const double bound = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 0x1p-6;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const double largest = std::max(1e-3, amax(abs(expected[i])).item());
+      const double error = amax(abs(actual[i] - expected[i])).item();
+      EXPECT_TRUE(error <= bound * largest) << to_string(inputs[0].shape()) << ", " << name_of(dtype) << ", shift "
+                                            << shift << ", result " << i << ": " << error;
+    }
+  }
+
+  /// For rows of whole packs, of one more element, and of whole packs that are not aligned.
+  static void expect_like_the_cpu(const Call& f, std::size_t operands) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+      for (const auto& [K, shift] : {std::pair{8, 0}, {1000, 0}, {39, 0}, {264, 1}}) {
+        Tensors inputs{test_values({5, K}, 1, -4, 4)};
+        if (operands > 1) inputs.push_back(test_values({5, K}, 2, 0, 1));
+        expect_like_the_cpu(f, inputs, dtype, shift);
+      }
+    }
+  }
+};
+
+TEST_F(RowsCuda, Softmax) {
+  expect_like_the_cpu([](const Tensors& in) { return softmax(in[0]); }, 1);
+  expect_like_the_cpu([](const Tensors& in) { return log_softmax(in[0]); }, 1);
+}
+
+TEST_F(RowsCuda, CrossEntropy) {
+  const Tensor labels = from_vector(std::vector<std::int64_t>{0, 7, 3, 5, 1}, {5});
+  for (const double smoothing : {0.0, 0.1}) {
+    expect_like_the_cpu([=](const Tensors& in) { return cross_entropy(in[0], labels, smoothing); }, 1);
+  }
+  expect_like_the_cpu([](const Tensors& in) { return soft_cross_entropy(in[0], in[1]); }, 2);
 }
 
 }  // namespace
