@@ -103,8 +103,7 @@ void add_eval(CLI::App& program, int& exit_code) {
   CLI::App* command =
       program.add_subcommand("eval", "evaluate weights: vitrine eval --checkpoint RUN --data-dir FOLDER");
   const auto options = std::make_shared<EvalOptions>();
-  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
-      ->required();
+  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_flag("--json", options->json, "print one JSON object");
   options->recipe.add_to(
       *command,

@@ -72,8 +72,7 @@ void add_predict(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand("predict", "classify images: vitrine predict --checkpoint RUN IMAGE...");
   const auto options = std::make_shared<PredictOptions>();
   command->add_option("images", options->images, "JPEG or PNG files")->required()->type_name("IMAGE");
-  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
-      ->required();
+  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_option("--top", options->top, "classes to show")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--device", options->device, "cpu or cuda")->capture_default_str();
   command->add_flag("--json", options->json, "print a JSON list");

@@ -45,7 +45,8 @@ FileTensors read_zip(const fs::path& path) {
   if (has("data.pkl")) return read_torch_zip(path);
   if (has(".npy")) return read_numpy_archive(path);
   throw Error(fmt::format(
-      "{}: is a zip archive of {} files, such as {}, and none of PyTorch or NumPy; unpack it and name the weights in it",
+      "{}: is a zip archive of {} files, such as {}, and none of PyTorch or NumPy; unpack it and name the weights in "
+      "it",
       path.string(), zip.entries().size(), zip.entries().empty() ? "none" : printable(zip.entries()[0].name)));
 }
 
@@ -93,7 +94,8 @@ struct FileStart {
   bool begins_text(std::string_view word) const {
     std::size_t at = 0;
     while (at < text.size() && std::isspace(static_cast<unsigned char>(text[at]))) ++at;
-    return text.size() - at >= word.size() && std::ranges::equal(word, text.substr(at, word.size()), [](char a, char b) {
+    return text.size() - at >= word.size() &&
+           std::ranges::equal(word, text.substr(at, word.size()), [](char a, char b) {
              return a == static_cast<char>(std::tolower(static_cast<unsigned char>(b)));
            });
   }
@@ -125,32 +127,40 @@ constexpr FileFormat formats[] = {
     {"a zip archive", [](const FileStart& s) { return s.begins("PK\3\4"); }, read_zip},
     {"a file of PyTorch before 1.6",
      [](const FileStart& s) { return s.begins("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19."); }, read_torch_legacy},
-    {"an index of several files", [](const FileStart& s) { return s.begins_text("{") && s.text.find("weight_map") != std::string::npos; },
+    {"an index of several files",
+     [](const FileStart& s) { return s.begins_text("{") && s.text.find("weight_map") != std::string::npos; },
      read_shards},
     {"a Git LFS pointer, not the file itself", [](const FileStart& s) { return s.begins("version https://git-lfs"); },
      nullptr, "run `git lfs pull` in its folder"},
-    {"a web page", [](const FileStart& s) { return s.begins_text("<!doctype html") || s.begins_text("<html"); }, nullptr,
-     "download the file itself; of Hugging Face the address has /resolve/ where the page has /blob/"},
+    {"a web page", [](const FileStart& s) { return s.begins_text("<!doctype html") || s.begins_text("<html"); },
+     nullptr, "download the file itself; of Hugging Face the address has /resolve/ where the page has /blob/"},
     {"XML, perhaps a server's error message", [](const FileStart& s) { return s.begins_text("<?xml"); }, nullptr,
      "look into it, and download the file again"},
-    {"a Python pickle, but not of torch.save", [](const FileStart& s) {
-       return s.text.size() > 1 && s.text[0] == '\x80' && s.text[1] >= 2 && s.text[1] <= 5; }, nullptr,
-     "save the weights in Python with torch.save or safetensors.torch.save_file"},
+    {"a Python pickle, but not of torch.save",
+     [](const FileStart& s) { return s.text.size() > 1 && s.text[0] == '\x80' && s.text[1] >= 2 && s.text[1] <= 5; },
+     nullptr, "save the weights in Python with torch.save or safetensors.torch.save_file"},
     {"one array of NumPy", [](const FileStart& s) { return s.begins("\x93NUMPY"); }, nullptr,
      "expected an archive of named arrays, .npz"},
     {"packed by gzip", [](const FileStart& s) { return s.begins("\x1f\x8b"); }, nullptr, unpack},
-    {"packed by xz", [](const FileStart& s) { return s.begins("\xfd" "7zXZ"); }, nullptr, unpack},
+    {"packed by xz",
+     [](const FileStart& s) {
+       return s.begins(
+           "\xfd"
+           "7zXZ");
+     },
+     nullptr, unpack},
     {"packed by bzip2", [](const FileStart& s) { return s.begins("BZh"); }, nullptr, unpack},
     {"packed by zstd", [](const FileStart& s) { return s.begins("\x28\xb5\x2f\xfd"); }, nullptr, unpack},
     {"a tar archive", [](const FileStart& s) { return s.text.size() > 262 && s.text.compare(257, 5, "ustar") == 0; },
      nullptr, unpack},
     {"an HDF5 file, as Keras writes", [](const FileStart& s) { return s.begins("\x89HDF"); }, nullptr, expected},
     {"a GGUF file", [](const FileStart& s) { return s.begins("GGUF"); }, nullptr, expected},
-    {"a picture", [](const FileStart& s) { return s.begins("\x89PNG") || s.begins("\xff\xd8\xff"); }, nullptr, expected},
+    {"a picture", [](const FileStart& s) { return s.begins("\x89PNG") || s.begins("\xff\xd8\xff"); }, nullptr,
+     expected},
     {"JSON text", [](const FileStart& s) { return s.begins_text("{") || s.begins_text("["); }, nullptr,
      "name the folder that it describes, or the file with the weights"},
-    {"a file of zeros", [](const FileStart& s) {
-       return s.text.find_first_not_of('\0') == std::string::npos; }, nullptr, "its download was not finished"},
+    {"a file of zeros", [](const FileStart& s) { return s.text.find_first_not_of('\0') == std::string::npos; }, nullptr,
+     "its download was not finished"},
 };
 
 FileStart read_start(const fs::path& path) {
@@ -182,8 +192,8 @@ FileTensors read_part(const fs::path& path) {
 }
 
 /// What a folder is searched for, the first that is there.
-constexpr const char* names_in_folder[] = {"model.safetensors",   "model.safetensors.index.json",
-                                           "pytorch_model.bin", "pytorch_model.bin.index.json"};
+constexpr const char* names_in_folder[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                           "pytorch_model.bin.index.json"};
 
 std::string content_of(const fs::path& folder) {
   std::vector<std::string> names;

@@ -71,8 +71,8 @@ float float_of_half(std::uint16_t bits) {
 
 Tensor tensor_of_elements(const ElementType& type, const Shape& shape, std::span<const std::byte> bytes,
                           const std::string& where) {
-  VT_CHECK(type.dtype, "{} has dtype {}, expected {}", where,
-           type.safetensors.empty() ? type.torch : type.safetensors, readable_types(&ElementType::safetensors));
+  VT_CHECK(type.dtype, "{} has dtype {}, expected {}", where, type.safetensors.empty() ? type.torch : type.safetensors,
+           readable_types(&ElementType::safetensors));
   Tensor tensor = empty(shape, *type.dtype);
   VT_CHECK(bytes.size() == static_cast<std::size_t>(tensor.numel()) * type.bytes, "{} holds {} bytes, expected {}",
            where, bytes.size(), static_cast<std::size_t>(tensor.numel()) * type.bytes);

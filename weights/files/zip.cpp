@@ -65,10 +65,7 @@ std::vector<std::byte> inflate_all(std::span<const std::byte> packed, std::uint6
 }  // namespace
 
 ZipReader::ZipReader(const std::filesystem::path& path)
-    : path_(path),
-      where_(path.string()),
-      file_(open_for_reading(path)),
-      file_size_(std::filesystem::file_size(path)) {
+    : path_(path), where_(path.string()), file_(open_for_reading(path)), file_size_(std::filesystem::file_size(path)) {
   read_directory(find_directory());
 }
 
@@ -99,11 +96,11 @@ ZipReader::Directory ZipReader::find_directory() const {
     if (end.number<std::uint16_t>() != end.left()) continue;  // its comment does not reach the end of the file
     VT_CHECK(disk == 0 && first_disk == 0 && on_disk == directory.entries,
              "{}: is one part of a zip archive in several, expected a whole one", where_);
-    const bool is_zip64 =
-        directory.entries == 0xFFFF || directory.size == 0xFFFFFFFF || directory.begin == 0xFFFFFFFF;
+    const bool is_zip64 = directory.entries == 0xFFFF || directory.size == 0xFFFFFFFF || directory.begin == 0xFFFFFFFF;
     return is_zip64 ? read_zip64_end(tail_begin + at) : directory;
   }
-  throw Error(fmt::format("{}: is a zip archive without its end: cut off (an unfinished download?) or damaged", where_));
+  throw Error(
+      fmt::format("{}: is a zip archive without its end: cut off (an unfinished download?) or damaged", where_));
 }
 
 ZipReader::Directory ZipReader::read_zip64_end(std::uint64_t end_record) const {
@@ -203,7 +200,8 @@ std::vector<std::byte> ZipReader::read(const ZipEntry& entry) const {
   std::vector<std::byte> bytes = bytes_at(entry.header + local_bytes + name_size + extra_size, entry.packed_size);
   if (entry.deflated) bytes = inflate_all(bytes, entry.size, where);
   const auto crc = crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
-  VT_CHECK(crc == entry.crc, "{}: has the checksum {:08x}, expected {:08x}: the file is damaged", where, crc, entry.crc);
+  VT_CHECK(crc == entry.crc, "{}: has the checksum {:08x}, expected {:08x}: the file is damaged", where, crc,
+           entry.crc);
   return bytes;
 }
 

@@ -57,8 +57,8 @@ class PickleMachine {
   }
 
   [[noreturn]] void fail_stack() const {
-    throw Error(fmt::format("{}: is a pickle that takes what it never put, at byte {}: damaged", where_,
-                            cursor_.position()));
+    throw Error(
+        fmt::format("{}: is a pickle that takes what it never put, at byte {}: damaged", where_, cursor_.position()));
   }
   /// Only what lies above the last mark may be taken.
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
@@ -96,20 +96,35 @@ class PickleMachine {
 
   bool read_number(unsigned char step) {
     switch (step) {
-      case 'N': push({}); return true;
+      case 'N':
+        push({});
+        return true;
       case 0x88:
-      case 0x89: push({.kind = PickleValue::boolean, .number = step == 0x88}); return true;
-      case 'J': push_integer(cursor_.number<std::int32_t>()); return true;
-      case 'K': push_integer(cursor_.number<std::uint8_t>()); return true;
-      case 'M': push_integer(cursor_.number<std::uint16_t>()); return true;
-      case 0x8a: push_long(cursor_.text(cursor_.number<std::uint8_t>())); return true;
-      case 0x8b: push_long(cursor_.text(cursor_.number<std::uint32_t>())); return true;
+      case 0x89:
+        push({.kind = PickleValue::boolean, .number = step == 0x88});
+        return true;
+      case 'J':
+        push_integer(cursor_.number<std::int32_t>());
+        return true;
+      case 'K':
+        push_integer(cursor_.number<std::uint8_t>());
+        return true;
+      case 'M':
+        push_integer(cursor_.number<std::uint16_t>());
+        return true;
+      case 0x8a:
+        push_long(cursor_.text(cursor_.number<std::uint8_t>()));
+        return true;
+      case 0x8b:
+        push_long(cursor_.text(cursor_.number<std::uint32_t>()));
+        return true;
       case 'G': {
         const auto bits = __builtin_bswap64(cursor_.number<std::uint64_t>());  // the only number that is big-endian
         push({.kind = PickleValue::real, .real_number = std::bit_cast<double>(bits)});
         return true;
       }
-      default: return false;
+      default:
+        return false;
     }
   }
 
@@ -123,18 +138,18 @@ class PickleMachine {
 
   bool read_text(unsigned char step) {
     switch (step) {
-      case 'U':     // SHORT_BINSTRING
-      case 'C':     // SHORT_BINBYTES
-      case 0x8c:    // SHORT_BINUNICODE
+      case 'U':   // SHORT_BINSTRING
+      case 'C':   // SHORT_BINBYTES
+      case 0x8c:  // SHORT_BINUNICODE
         push_text(cursor_.text(cursor_.number<std::uint8_t>()));
         return true;
-      case 'T':     // BINSTRING
-      case 'X':     // BINUNICODE
-      case 'B':     // BINBYTES
+      case 'T':  // BINSTRING
+      case 'X':  // BINUNICODE
+      case 'B':  // BINBYTES
         push_text(cursor_.text(cursor_.number<std::uint32_t>()));
         return true;
-      case 0x8d:    // BINUNICODE8
-      case 0x8e:    // BINBYTES8
+      case 0x8d:  // BINUNICODE8
+      case 0x8e:  // BINBYTES8
         push_text(cursor_.text(cursor_.number<std::uint64_t>()));
         return true;
       case 0x95: {  // FRAME: what follows lies together
@@ -143,22 +158,42 @@ class PickleMachine {
                  where_, cursor_.position() + cursor_.left(), size - cursor_.left());
         return true;
       }
-      default: return false;
+      default:
+        return false;
     }
   }
 
   bool handle_stack(unsigned char step) {
     switch (step) {
-      case '(': marks_.push_back(stack_.size()); return true;
-      case '0': pop(); return true;
-      case '1': pop_to_mark(); return true;
-      case '2': stack_.push_back(top()); return true;
-      case 'q': memo_[cursor_.number<std::uint8_t>()] = top(); return true;
-      case 'r': memo_[cursor_.number<std::uint32_t>()] = top(); return true;
-      case 0x94: memo_[static_cast<std::uint32_t>(memo_.size())] = top(); return true;
-      case 'h': recall(cursor_.number<std::uint8_t>()); return true;
-      case 'j': recall(cursor_.number<std::uint32_t>()); return true;
-      default: return false;
+      case '(':
+        marks_.push_back(stack_.size());
+        return true;
+      case '0':
+        pop();
+        return true;
+      case '1':
+        pop_to_mark();
+        return true;
+      case '2':
+        stack_.push_back(top());
+        return true;
+      case 'q':
+        memo_[cursor_.number<std::uint8_t>()] = top();
+        return true;
+      case 'r':
+        memo_[cursor_.number<std::uint32_t>()] = top();
+        return true;
+      case 0x94:
+        memo_[static_cast<std::uint32_t>(memo_.size())] = top();
+        return true;
+      case 'h':
+        recall(cursor_.number<std::uint8_t>());
+        return true;
+      case 'j':
+        recall(cursor_.number<std::uint32_t>());
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -170,23 +205,46 @@ class PickleMachine {
 
   bool build_container(unsigned char step) {
     switch (step) {
-      case '}': push_items(PickleValue::dictionary, {}); return true;
+      case '}':
+        push_items(PickleValue::dictionary, {});
+        return true;
       case ']':
-      case 0x8f: push_items(PickleValue::list, {}); return true;
-      case ')': push_items(PickleValue::tuple, {}); return true;
+      case 0x8f:
+        push_items(PickleValue::list, {});
+        return true;
+      case ')':
+        push_items(PickleValue::tuple, {});
+        return true;
       case 0x85:
       case 0x86:
-      case 0x87: push_items(PickleValue::tuple, pop_many(step - 0x84)); return true;
-      case 't': push_items(PickleValue::tuple, pop_to_mark()); return true;
+      case 0x87:
+        push_items(PickleValue::tuple, pop_many(step - 0x84));
+        return true;
+      case 't':
+        push_items(PickleValue::tuple, pop_to_mark());
+        return true;
       case 'l':
-      case 0x91: push_items(PickleValue::list, pop_to_mark()); return true;
-      case 'd': push_items(PickleValue::dictionary, pairs(pop_to_mark())); return true;
-      case 'a': append(pop_many(1), PickleValue::list); return true;
+      case 0x91:
+        push_items(PickleValue::list, pop_to_mark());
+        return true;
+      case 'd':
+        push_items(PickleValue::dictionary, pairs(pop_to_mark()));
+        return true;
+      case 'a':
+        append(pop_many(1), PickleValue::list);
+        return true;
       case 'e':
-      case 0x90: append(pop_to_mark(), PickleValue::list); return true;
-      case 's': append(pop_many(2), PickleValue::dictionary); return true;
-      case 'u': append(pairs(pop_to_mark()), PickleValue::dictionary); return true;
-      default: return false;
+      case 0x90:
+        append(pop_to_mark(), PickleValue::list);
+        return true;
+      case 's':
+        append(pop_many(2), PickleValue::dictionary);
+        return true;
+      case 'u':
+        append(pairs(pop_to_mark()), PickleValue::dictionary);
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -210,25 +268,35 @@ class PickleMachine {
         return true;
       }
       case 0x93: {  // STACK_GLOBAL
-        const PickleId name = pop_of_kind(PickleValue::text, "a name"), module = pop_of_kind(PickleValue::text, "a name");
+        const PickleId name = pop_of_kind(PickleValue::text, "a name"),
+                       module = pop_of_kind(PickleValue::text, "a name");
         push_name(pickle_.values_[module].string, pickle_.values_[name].string);
         return true;
       }
-      case 0x92: pop(); [[fallthrough]];  // NEWOBJ_EX: the named arguments do not matter to what is data
+      case 0x92:
+        pop();
+        [[fallthrough]];  // NEWOBJ_EX: the named arguments do not matter to what is data
       case 'R':
       case 0x81: {
         const PickleId arguments = pop_of_kind(PickleValue::tuple, "arguments"),
                        callee = pop_of_kind(PickleValue::name, "a name to call");
-        push({.kind = PickleValue::call, .callee = callee, .arguments = arguments, .items = pairs_of(callee, arguments)});
+        push({.kind = PickleValue::call,
+              .callee = callee,
+              .arguments = arguments,
+              .items = pairs_of(callee, arguments)});
         return true;
       }
-      case 'b': pop(); top(); return true;  // BUILD: attributes, such as the _metadata of a state dict
+      case 'b':
+        pop();
+        top();
+        return true;  // BUILD: attributes, such as the _metadata of a state dict
       case 'Q': {
         const PickleId arguments = pop_of_kind(PickleValue::tuple, "a persistent id");
         push({.kind = PickleValue::persistent, .arguments = arguments});
         return true;
       }
-      default: return false;
+      default:
+        return false;
     }
   }
 

@@ -98,8 +98,8 @@ FileTensors read_torch_zip(const fs::path& path) {
   const auto read = [&](const TorchStorage& storage) {
     const ZipEntry* entry = zip.find(root + "data/" + storage.key);
     VT_CHECK(entry, "{}: has no storage data/{}: cut off or damaged", where, printable(storage.key));
-    VT_CHECK(entry->size == storage.bytes(), "{}: storage {} has {} bytes, expected {}", where,
-             printable(storage.key), entry->size, storage.bytes());
+    VT_CHECK(entry->size == storage.bytes(), "{}: storage {} has {} bytes, expected {}", where, printable(storage.key),
+             entry->size, storage.bytes());
     return zip.read(*entry);
   };
   return read_tensors(find_torch_state(pickle, where), read, where);
@@ -135,8 +135,8 @@ FileTensors read_torch_legacy(const fs::path& path) {
              "{}: storage {} has {} elements, expected {}: damaged", where, printable(found->first), elements,
              found->second.elements);
     place += 8;
-    VT_CHECK(found->second.bytes() <= file_size - place,
-             "{}: ends at byte {}, within storage {}: cut off or damaged", where, file_size, printable(found->first));
+    VT_CHECK(found->second.bytes() <= file_size - place, "{}: ends at byte {}, within storage {}: cut off or damaged",
+             where, file_size, printable(found->first));
     VT_CHECK(places.emplace(found->first, place).second, "{}: has storage {} twice: damaged", where,
              printable(found->first));
     place += found->second.bytes();

@@ -21,18 +21,40 @@ constexpr std::string_view rebuild_v1 = "torch._utils._rebuild_tensor", rebuild_
 
 /// What stands beside weights in checkpoints and is only data: arguments, counters, best results.
 /// It is never made, only stepped over.
-constexpr std::string_view plain_names[] = {
-    "collections.OrderedDict", "collections.defaultdict", "argparse.Namespace", "__builtin__.set", "builtins.set",
-    "__builtin__.list", "builtins.list", "__builtin__.dict", "builtins.dict", "builtins.frozenset",
-    "builtins.complex", "builtins.slice", "_codecs.encode", "pathlib.PosixPath", "pathlib.WindowsPath",
-    "pathlib._local.PosixPath", "torch.Size", "torch.device", "torch.storage.UntypedStorage",
-    "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "yacs.config.CfgNode",
-    rebuild_v1, rebuild_v2, rebuild_v3, rebuild_parameter, rebuild_parameter_with_state};
+constexpr std::string_view plain_names[] = {"collections.OrderedDict",
+                                            "collections.defaultdict",
+                                            "argparse.Namespace",
+                                            "__builtin__.set",
+                                            "builtins.set",
+                                            "__builtin__.list",
+                                            "builtins.list",
+                                            "__builtin__.dict",
+                                            "builtins.dict",
+                                            "builtins.frozenset",
+                                            "builtins.complex",
+                                            "builtins.slice",
+                                            "_codecs.encode",
+                                            "pathlib.PosixPath",
+                                            "pathlib.WindowsPath",
+                                            "pathlib._local.PosixPath",
+                                            "torch.Size",
+                                            "torch.device",
+                                            "torch.storage.UntypedStorage",
+                                            "numpy.core.multiarray.scalar",
+                                            "numpy._core.multiarray.scalar",
+                                            "numpy.dtype",
+                                            "yacs.config.CfgNode",
+                                            rebuild_v1,
+                                            rebuild_v2,
+                                            rebuild_v3,
+                                            rebuild_parameter,
+                                            rebuild_parameter_with_state};
 
 /// By which keys training scripts wrap a state dict; the first that is there counts. Averages come
 /// first, as in timm (timm/models/_helpers.py, load_state_dict).
-constexpr const char* wrappers[] = {"state_dict_ema", "model_ema", "ema", "state_dict", "model", "module",
-                                    "model_state_dict", "model_state", "teacher", "student", "net", "network", "weights"};
+constexpr const char* wrappers[] = {"state_dict_ema",   "model_ema",   "ema",     "state_dict", "model", "module",
+                                    "model_state_dict", "model_state", "teacher", "student",    "net",   "network",
+                                    "weights"};
 constexpr int deepest_wrapping = 4;
 
 /// Numbers of elements and bytes stay far from overflow.
@@ -138,8 +160,7 @@ class StateFinder {
   std::int64_t count(PickleId id) const {
     const PickleValue& value = pickle_[id];
     if (value.kind != PickleValue::integer || value.number < 0) throw damaged("a size");
-    VT_CHECK(value.number <= most_elements, "{}: has a size of {}, too large for memory",
-             where_, value.number);
+    VT_CHECK(value.number <= most_elements, "{}: has a size of {}, too large for memory", where_, value.number);
     return value.number;
   }
 
@@ -157,8 +178,10 @@ class StateFinder {
   }
 
   void add(const std::string& name, const PickleValue& value) {
-    VT_CHECK(name == printable(name), "{}: has a tensor named {}, expected a name without control characters, of at "
-             "most 100 bytes", where_, printable(name));
+    VT_CHECK(name == printable(name),
+             "{}: has a tensor named {}, expected a name without control characters, of at "
+             "most 100 bytes",
+             where_, printable(name));
     VT_CHECK(names_.insert(name).second, "{}: has {} twice", where_, name);
     const PickleValue& made = without_parameter(value);
     const std::string_view called = pickle_.called_name(made);
@@ -197,11 +220,13 @@ class StateFinder {
     const std::uint64_t available = tensor.storage.bytes() / tensor.type->bytes;
     std::uint64_t elements = 1, last = static_cast<std::uint64_t>(tensor.offset);
     for (int d = 0; d < tensor.shape.size(); ++d) {
-      const auto size = static_cast<std::uint64_t>(tensor.shape[d]), stride = static_cast<std::uint64_t>(tensor.strides[d]);
+      const auto size = static_cast<std::uint64_t>(tensor.shape[d]),
+                 stride = static_cast<std::uint64_t>(tensor.strides[d]);
       std::uint64_t reach = 0;
       const bool too_large = __builtin_mul_overflow(elements, size, &elements) ||
                              __builtin_mul_overflow(size == 0 ? 0 : size - 1, stride, &reach) ||
-                             __builtin_add_overflow(last, reach, &last) || elements > static_cast<std::uint64_t>(most_elements);
+                             __builtin_add_overflow(last, reach, &last) ||
+                             elements > static_cast<std::uint64_t>(most_elements);
       VT_CHECK(!too_large, "{}: {} has shape {}, too large for memory", where_, tensor.name, to_string(tensor.shape));
     }
     VT_CHECK(elements == 0 || last < available,

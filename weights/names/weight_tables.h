@@ -1,11 +1,12 @@
 // The names that other libraries give to weights, one table for each library and architecture.
-// Private to models/.
+// Private to weights/.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "weights/names/name_pattern.h"
+#include "weights/names/tensor_form.h"
 
 namespace vitrine {
 
@@ -13,7 +14,7 @@ namespace vitrine {
 /// after the other along dim 0.
 struct NameRow {
   NamePattern ours, theirs;
-  bool flat_grid = false;  // theirs (1, H W, C) is our (1, H, W, C)
+  TensorForm form = TensorForm::same;
 };
 
 /// What a table serves for, besides reading files with its names.
