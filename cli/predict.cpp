@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "ops/ops.h"
+#include "train/recipe/class_order.h"
 #include "train/recipe/setup.h"
 #include "weights/model_folder.h"
 
@@ -49,6 +50,7 @@ std::vector<Guess> classify(const LoadedModel& loaded, const std::string& path, 
 int run_predict(const PredictOptions& options) {
   const Device device = from_flags([&] { return open_device(options.device); });
   LoadedModel loaded = load_model(options.checkpoint);
+  check_has_head(loaded.model, options.checkpoint);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(device);
   auto json = nlohmann::ordered_json::array();

@@ -44,7 +44,8 @@ struct LoadedModel {
 
 /// Builds the model that config.json describes, timm's or Hugging Face's, and loads its weights,
 /// under whatever names; all must fit. `path` is a weights folder, or a file of weights with
-/// config.json beside it; see weights/weight_files.h for what these can be. Of a checkpoint with a moving average, the average is taken.
+/// config.json beside it; see weights/weight_files.h for what these can be. Of a checkpoint with a
+/// moving average, the average is taken.
 LoadedModel load_model(const std::filesystem::path& path);
 
 /// The weights in a file of any format, or in a folder, under the names that they have there: what

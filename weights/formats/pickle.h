@@ -49,8 +49,8 @@ class Pickle {
   /// Whether a pickle may have the name; it may also throw.
   using IsKnown = std::function<bool(const std::string& name)>;
 
-  /// Reads one pickle at the start of `bytes`. Error, beginning with `where`, for what is no pickle,
-  /// for names that are not known, and for more than a few million values.
+  /// Reads one pickle at the start of `bytes`. Error, beginning with `where`, for what is no
+  /// pickle, for names that are not known, and for more than a few million values.
   Pickle(std::span<const std::byte> bytes, const std::string& where, const IsKnown& is_known);
 
   const PickleValue& root() const { return values_[root_]; }

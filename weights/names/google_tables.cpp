@@ -1,6 +1,8 @@
-// From the code of google-research/vision_transformer, and from timm's loader of its files
+// The names in Google's .npz files of ViT: those of google-research/vision_transformer (the ViT
+// paper, AugReg) without and with a convolutional front, and of google-research/big_vision. Only
+// read. From the code of google-research/vision_transformer, and from timm's loader of its files
 // (timm/models/vision_transformer.py, _load_weights).
-#include "weights/names/google_tables.h"
+#include "weights/names/weight_tables.h"
 
 namespace vitrine {
 namespace {

@@ -5,9 +5,10 @@
 //   model.load_state_dict(weights.state);  // our names
 //   const StateDict theirs = to_layout(model.state_dict(), WeightLayout::huggingface);
 //
-// What wrappers put before the names, such as "module.", is found and removed. Ours is timm's layout, and for CvT, which timm lacks, its authors'. ViT, distilled DeiT and CvT
-// (which torchvision lacks), Swin, ResNet and RegNet are known; of Swin also the files of its
-// authors. The names themselves stand in weights/names/weight_tables.cpp.
+// What wrappers put before the names, such as "module.", is found and removed. Ours is timm's
+// layout, and for CvT, which timm lacks, its authors'. ViT, distilled DeiT and CvT (which
+// torchvision lacks), Swin, ResNet and RegNet are known; of Swin also the files of its authors, of
+// ViT those of Google. The names themselves stand in weights/names/weight_tables.cpp.
 #pragma once
 
 #include <cstdint>

@@ -5,8 +5,6 @@
 
 #include <utility>
 
-#include "weights/names/google_tables.h"
-
 namespace vitrine {
 namespace {
 

@@ -36,6 +36,9 @@ struct NameTable {
   std::vector<NamePattern> unused = {};   // layers of the library's models that its classifiers do not use
 };
 
+/// Those of Google's .npz files (weights/names/google_tables.cpp).
+std::vector<NameTable> google_tables();
+
 /// All of them; for each architecture ours (timm's) before the others.
 const std::vector<NameTable>& name_tables();
 
