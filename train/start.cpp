@@ -56,7 +56,7 @@ void Trainer::load_first_weights() {
     for (const std::string& note : load.notes) observer_.note(fmt::format("{}: {}", path, note));
     prepare_images_as_for(path);
   } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}: {}", strict ? "--initial-checkpoint" : "--pretrained-path", path, error.what()));
+    throw Error(fmt::format("{}: {}", strict ? "--initial-checkpoint" : "--pretrained-path", error.what()));
   }
 }
 

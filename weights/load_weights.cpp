@@ -211,7 +211,7 @@ void check_values(const Tensor& ours, const Tensor& theirs, const std::string& n
   VT_CHECK(!is_floating(ours.dtype()) || is_floating(theirs.dtype()),
            "load_weights: {} holds integers ({}), expected floating-point numbers (quantised weights are not read)",
            name, name_of(theirs.dtype()));
-  check_finite(theirs, name);
+  check_finite(theirs, "load_weights: " + name);
 }
 
 }  // namespace
@@ -224,7 +224,7 @@ void check_finite(const Tensor& tensor, const std::string& name) {
     const std::span<const T> all(values.numel() == 0 ? nullptr : values.data<T>(),
                                  static_cast<std::size_t>(values.numel()));
     const auto bad = std::ranges::find_if(all, [](T value) { return !std::isfinite(static_cast<double>(value)); });
-    VT_CHECK(bad == all.end(), "weights: {} holds {} at element {} of {}, expected finite numbers", name,
+    VT_CHECK(bad == all.end(), "{} holds {} at element {} of {}, expected finite numbers", name,
              static_cast<double>(*bad), bad - all.begin(), all.size());
   });
 }
@@ -259,9 +259,13 @@ WeightLoad load_weights(Model& model, const StateDict& weights, const WeightLoad
 
 WeightLoad load_weight_file(Model& model, const std::filesystem::path& path, const WeightLoadOptions& options) {
   FileTensors file = read_weight_file(path);
-  WeightLoad load = load_weights(model, file.tensors, options);
-  load.notes.insert(load.notes.begin(), file.notes.begin(), file.notes.end());
-  return load;
+  try {
+    WeightLoad load = load_weights(model, file.tensors, options);
+    load.notes.insert(load.notes.begin(), file.notes.begin(), file.notes.end());
+    return load;
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", path.string(), error.what()));
+  }
 }
 
 }  // namespace vitrine

@@ -30,8 +30,8 @@ struct WeightLoad {
   WeightLayout layout = WeightLayout::timm;  // whose names the file has; see TranslatedWeights::layout
 };
 
-/// Error that names the tensor where it holds NaN or inf: no weights do, so training went wrong or
-/// the file is damaged.
+/// Error, beginning with `name`, where the tensor holds NaN or inf: no weights do, so training went
+/// wrong or the file is damaged.
 void check_finite(const Tensor& tensor, const std::string& name);
 
 /// Copies `weights`, of any layout, into tensors with our names. Error where strict and something
@@ -39,8 +39,8 @@ void check_finite(const Tensor& tensor, const std::string& name);
 /// fraction, integers.
 WeightLoad load_weights(const StateDict& target, const StateDict& weights, const WeightLoadOptions& options = {});
 WeightLoad load_weights(Model& model, const StateDict& weights, const WeightLoadOptions& options = {});
-/// The same from a file of any format, or a folder with one; the notes also tell what its reader
-/// did.
+/// The same from a file of any format, or a folder with one; errors name it, and the notes also
+/// tell what its reader did.
 WeightLoad load_weight_file(Model& model, const std::filesystem::path& path, const WeightLoadOptions& options = {});
 /// The same for a model of a known type.
 template <Module M>

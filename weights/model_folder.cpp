@@ -149,6 +149,10 @@ Model model_of_timm(const ConfigFile& config) {
 }
 
 LoadedModel model_of(const fs::path& folder) {
+  VT_CHECK(fs::exists(folder / "config.json"),
+           "{}: does not exist, expected a file that tells which model the weights are of (vitrine eval also takes "
+           "--model NAME)",
+           (folder / "config.json").string());
   const ConfigFile config(folder / "config.json");
   if (config.has("architecture")) {
     Model model = model_of_timm(config);
@@ -176,12 +180,8 @@ PretrainedConfig preprocessing_of_weights(const fs::path& path, const Pretrained
 LoadedModel load_model(const fs::path& path) {
   VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
   LoadedModel loaded = model_of(fs::is_directory(path) ? weights_folder(path) : path.parent_path());
-  try {
-    for (std::string& note : load_weight_file(loaded.model, path).notes) {
-      loaded.notes.push_back(fmt::format("{}: {}", path.string(), note));
-    }
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", path.string(), error.what()));
+  for (std::string& note : load_weight_file(loaded.model, path).notes) {
+    loaded.notes.push_back(fmt::format("{}: {}", path.string(), note));
   }
   return loaded;
 }

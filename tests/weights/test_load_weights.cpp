@@ -212,7 +212,7 @@ TEST(LoadWeights, WhatIsNoFiniteNumberIsAnErrorThatNamesIt) {
       bias = cast_data(from_vector(Values{0, 0, bad, 0, 0, 0, 0}, {7}), dtype);
       for (const bool strict : {true, false}) {
         EXPECT_EQ(error_of([&] { load_weights(model, weights, {.strict = strict}); }),
-                  fmt::format("weights: head.bias holds {} at element 2 of 7, expected finite numbers", bad));
+                  fmt::format("load_weights: head.bias holds {} at element 2 of 7, expected finite numbers", bad));
       }
       EXPECT_EQ(relative_error(named(model.state_dict(), "norm.weight"), before), 0) << "nothing was changed";
     }
