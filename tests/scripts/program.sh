@@ -94,6 +94,17 @@ echo 'bogus: 1' >recipe.pipe &
 refuse 2 "recipe.pipe: is no ordinary file" train -c recipe.pipe
 (export WORLD_SIZE=2; refuse 1 "WORLD_SIZE is 2, expected 1" train "${small[@]}")
 
+# ---- Weights that are none ----
+weights=(--checkpoint downloaded.pth --model vit_tiny_patch4_32 --dataset shapes)
+echo '<!DOCTYPE html><html></html>' >downloaded.pth
+refuse 1 "vitrine eval: downloaded.pth: is a web page; download the file itself" eval "${weights[@]}"
+printf 'version https://git-lfs.github.com/spec/v1\n' >downloaded.pth
+refuse 1 "vitrine eval: downloaded.pth: is a Git LFS pointer" eval "${weights[@]}"
+refuse 1 "downloaded.pth: is a Git LFS pointer" train "${small[@]}" --pretrained-path downloaded.pth
+refuse 1 "downloaded.pth: is a Git LFS pointer" convert downloaded.pth renamed.safetensors --to huggingface
+: >downloaded.pth
+refuse 1 "downloaded.pth: is an empty file" eval "${weights[@]}"
+
 # ---- Weights under other names ----
 "$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"
 grep -qa vit.encoder.layer.0.attention.attention.query.weight converted/model.safetensors || fail "convert: the names"

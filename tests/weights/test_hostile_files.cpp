@@ -240,6 +240,8 @@ TEST(HostileFiles, PicklesThatWouldGrowAreRefused) {
   EXPECT_TRUE(contains(of("\x95" + little_endian<std::int64_t>(-1) + "."), "cut off or damaged"));
   EXPECT_TRUE(contains(of("R."), "takes what it never put"));
   EXPECT_TRUE(contains(of("(}t1."), "takes what it never put"));
+  EXPECT_TRUE(contains(of("}(0t."), "takes what it never put"));  // below the mark
+  EXPECT_TRUE(contains(of("}(2t."), "takes what it never put"));
   EXPECT_TRUE(contains(of("h\7."), "takes what it never put"));
   // A dictionary that is its own wrapper, and a parameter within itself.
   of("}q\1" + pickled_text("model") + "h\1s.");

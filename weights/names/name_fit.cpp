@@ -9,7 +9,8 @@ namespace vitrine {
 namespace {
 
 constexpr std::size_t most_prefixes = 24;  // tried
-constexpr int deepest_prefix = 4;          // in words, such as "module._orig_mod.model.backbone."
+constexpr std::ptrdiff_t most_names = 4096;
+constexpr int deepest_prefix = 4;  // in words, such as "module._orig_mod.model.backbone."
 
 /// What names begin with, up to a dot or slash: the empty prefix, and those of at least a quarter
 /// of the names, the most frequent first.
@@ -91,7 +92,10 @@ bool NameFit::knows(const std::string& full) const {
                    any_matches(table->unused, full));
 }
 
-NameFit fit_names(const std::vector<std::string>& names) {
+NameFit fit_names(const std::vector<std::string>& all_names) {
+  // No model of ours has as many; a file that does is not to take as much longer.
+  const std::vector<std::string> names(all_names.begin(),
+                                       all_names.begin() + std::min<std::ptrdiff_t>(std::ssize(all_names), most_names));
   NameFit best;
   std::size_t most = 0, without_prefix = 0;
   for (const std::string& prefix : candidate_prefixes(names)) {
