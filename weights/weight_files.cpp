@@ -101,66 +101,75 @@ struct FileStart {
   }
 };
 
-bool looks_like_safetensors(const FileStart& start) {
-  if (start.text.size() < 9 || start.text[8] != '{') return false;
+/// A header in JSON behind its length. Whether the length is true, the reader says.
+bool has_json_header(const FileStart& start) {
   std::uint64_t length = 0;
+  if (start.text.size() <= sizeof length || start.text[sizeof length] != '{') return false;
   std::memcpy(&length, start.text.data(), sizeof length);
   return length < (std::uint64_t{1} << 40);
 }
 
-/// What a file can be. The reader, or why it has none: "FILE: is <name>; <advice>".
+bool is_empty(const FileStart& start) { return start.size == 0; }
+bool is_index(const FileStart& start) { return start.text.find("weight_map") != std::string::npos; }
+bool is_pickle(const FileStart& start) { return start.text.size() > 1 && start.text[1] >= 2 && start.text[1] <= 5; }
+bool is_tar(const FileStart& start) { return start.text.size() > 262 && start.text.compare(257, 5, "ustar") == 0; }
+bool is_zeros(const FileStart& start) { return start.text.find_first_not_of('\0') == std::string::npos; }
+
+/// What a file can be, by all that the row says of its start. It has a reader, or the message
+/// "FILE: is NAME; ADVICE".
 struct FileFormat {
   const char* name;
-  bool (*matches)(const FileStart& start);
+  std::string_view bytes = {};  // it begins with them
+  std::string_view text = {};   // the same behind white space, in any letter case
+  bool (*test)(const FileStart& start) = nullptr;
   FileTensors (*read)(const fs::path& path) = nullptr;
   const char* advice = "";
+
+  bool matches(const FileStart& start) const {
+    return start.begins(bytes) && start.begins_text(text) && (!test || test(start));
+  }
 };
 
 constexpr const char* expected = "expected weights as .safetensors, .pth, .pt, .bin or .npz";
 constexpr const char* unpack = "unpack it first and name the file in it";
+constexpr const char* page =
+    "download the file itself; of Hugging Face the address has /resolve/ where the page has /blob/";
+constexpr const char* its_folder = "name the folder that it describes, or the file with the weights";
 
 /// The first row that matches counts.
 constexpr FileFormat formats[] = {
-    {"an empty file", [](const FileStart& s) { return s.size == 0; }, nullptr,
-     "download or save it again (is the disk full?)"},
-    {"safetensors", looks_like_safetensors, read_safetensors_weights},
-    {"a zip archive", [](const FileStart& s) { return s.begins("PK\3\4"); }, read_zip},
-    {"a file of PyTorch before 1.6",
-     [](const FileStart& s) { return s.begins("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19."); }, read_torch_legacy},
-    {"an index of several files",
-     [](const FileStart& s) { return s.begins_text("{") && s.text.find("weight_map") != std::string::npos; },
-     read_shards},
-    {"a Git LFS pointer, not the file itself", [](const FileStart& s) { return s.begins("version https://git-lfs"); },
-     nullptr, "run `git lfs pull` in its folder"},
-    {"a web page", [](const FileStart& s) { return s.begins_text("<!doctype html") || s.begins_text("<html"); },
-     nullptr, "download the file itself; of Hugging Face the address has /resolve/ where the page has /blob/"},
-    {"XML, perhaps a server's error message", [](const FileStart& s) { return s.begins_text("<?xml"); }, nullptr,
-     "look into it, and download the file again"},
-    {"a Python pickle, but not of torch.save",
-     [](const FileStart& s) { return s.text.size() > 1 && s.text[0] == '\x80' && s.text[1] >= 2 && s.text[1] <= 5; },
-     nullptr, "save the weights in Python with torch.save or safetensors.torch.save_file"},
-    {"one array of NumPy", [](const FileStart& s) { return s.begins("\x93NUMPY"); }, nullptr,
-     "expected an archive of named arrays, .npz"},
-    {"packed by gzip", [](const FileStart& s) { return s.begins("\x1f\x8b"); }, nullptr, unpack},
-    {"packed by xz",
-     [](const FileStart& s) {
-       return s.begins(
-           "\xfd"
-           "7zXZ");
-     },
-     nullptr, unpack},
-    {"packed by bzip2", [](const FileStart& s) { return s.begins("BZh"); }, nullptr, unpack},
-    {"packed by zstd", [](const FileStart& s) { return s.begins("\x28\xb5\x2f\xfd"); }, nullptr, unpack},
-    {"a tar archive", [](const FileStart& s) { return s.text.size() > 262 && s.text.compare(257, 5, "ustar") == 0; },
-     nullptr, unpack},
-    {"an HDF5 file, as Keras writes", [](const FileStart& s) { return s.begins("\x89HDF"); }, nullptr, expected},
-    {"a GGUF file", [](const FileStart& s) { return s.begins("GGUF"); }, nullptr, expected},
-    {"a picture", [](const FileStart& s) { return s.begins("\x89PNG") || s.begins("\xff\xd8\xff"); }, nullptr,
-     expected},
-    {"JSON text", [](const FileStart& s) { return s.begins_text("{") || s.begins_text("["); }, nullptr,
-     "name the folder that it describes, or the file with the weights"},
-    {"a file of zeros", [](const FileStart& s) { return s.text.find_first_not_of('\0') == std::string::npos; }, nullptr,
-     "its download was not finished"},
+    {.name = "an empty file", .test = is_empty, .advice = "download or save it again (is the disk full?)"},
+    {.name = "safetensors", .test = has_json_header, .read = read_safetensors_weights},
+    {.name = "a zip archive", .bytes = "PK\3\4", .read = read_zip},
+    {.name = "a file of PyTorch before 1.6",
+     .bytes = "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.",
+     .read = read_torch_legacy},
+    {.name = "an index of several files", .text = "{", .test = is_index, .read = read_shards},
+    {.name = "a Git LFS pointer, not the file itself",
+     .bytes = "version https://git-lfs",
+     .advice = "run `git lfs pull` in its folder"},
+    {.name = "a web page", .text = "<!doctype html", .advice = page},
+    {.name = "a web page", .text = "<html", .advice = page},
+    {.name = "XML, perhaps a server's error message",
+     .text = "<?xml",
+     .advice = "look into it, and download the file again"},
+    {.name = "a Python pickle, but not of torch.save",
+     .bytes = "\x80",
+     .test = is_pickle,
+     .advice = "save the weights in Python with torch.save or safetensors.torch.save_file"},
+    {.name = "one array of NumPy", .bytes = "\x93NUMPY", .advice = "expected an archive of named arrays, .npz"},
+    {.name = "packed by gzip", .bytes = "\x1f\x8b", .advice = unpack},
+    {.name = "packed by xz", .bytes = "\xfd\x37zXZ", .advice = unpack},
+    {.name = "packed by bzip2", .bytes = "BZh", .advice = unpack},
+    {.name = "packed by zstd", .bytes = "\x28\xb5\x2f\xfd", .advice = unpack},
+    {.name = "a tar archive", .test = is_tar, .advice = unpack},
+    {.name = "an HDF5 file, as Keras writes", .bytes = "\x89HDF", .advice = expected},
+    {.name = "a GGUF file", .bytes = "GGUF", .advice = expected},
+    {.name = "a picture", .bytes = "\x89PNG", .advice = expected},
+    {.name = "a picture", .bytes = "\xff\xd8\xff", .advice = expected},
+    {.name = "JSON text", .text = "{", .advice = its_folder},
+    {.name = "JSON text", .text = "[", .advice = its_folder},
+    {.name = "a file of zeros", .test = is_zeros, .advice = "its download was not finished"},
 };
 
 FileStart read_start(const fs::path& path) {
@@ -231,6 +240,11 @@ fs::path weights_file(const fs::path& path) {
   }
   throw Error(fmt::format("{}: has no weights: expected {} in it, found {}", folder.string(),
                           fmt::join(names_in_folder, ", "), content_of(folder)));
+}
+
+void check_is_safetensors(const fs::path& path) {
+  const FileFormat& format = format_of(path);
+  VT_CHECK(format.read == read_safetensors_weights, "{}: is {}, expected safetensors", path.string(), format.name);
 }
 
 FileTensors read_weight_file(const fs::path& path) {

@@ -20,6 +20,9 @@ std::filesystem::path weights_folder(const std::filesystem::path& path);
 /// several parts, or pytorch_model.bin. Error that says what the folder has, where it has none.
 std::filesystem::path weights_file(const std::filesystem::path& path);
 
+/// Error that says what the file is, where it is not safetensors.
+void check_is_safetensors(const std::filesystem::path& path);
+
 /// The weights at `path`, a file or a folder, under the names that they have there; of our own
 /// checkpoints with a moving average, the average, without optimiser. Error that says what the file
 /// is, and what to do, where it is no weights.

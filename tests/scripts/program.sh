@@ -102,6 +102,7 @@ refuse 1 "vitrine eval: downloaded.pth: is a web page; download the file itself"
 printf 'version https://git-lfs.github.com/spec/v1\n' >downloaded.pth
 refuse 1 "vitrine eval: downloaded.pth: is a Git LFS pointer" eval "${weights[@]}"
 refuse 1 "downloaded.pth: is a Git LFS pointer" train "${small[@]}" --pretrained-path downloaded.pth
+refuse 1 "downloaded.pth: is a Git LFS pointer" train --resume downloaded.pth
 refuse 1 "downloaded.pth: is a Git LFS pointer" convert downloaded.pth renamed.safetensors --to huggingface
 : >downloaded.pth
 refuse 1 "downloaded.pth: is an empty file" eval "${weights[@]}"

@@ -73,6 +73,29 @@ inline std::string zip_of(const std::vector<ZipPart>& parts) {
          little_endian(static_cast<std::uint32_t>(archive.size())) + std::string(2, '\0');
 }
 
+/// The archive of one part with the records of those beyond 4 GiB, in which all that does not fit
+/// in 16 or 32 bits stands again.
+inline std::string zip64_of(const std::string& name, const std::string& bytes) {
+  std::string archive = zip_of({{name, bytes}});
+  const std::size_t directory = archive.find("PK\1\2"), end = archive.find("PK\5\6");
+  const std::string extra =
+      little_endian<std::uint16_t>(0xCAFE) + little_endian<std::uint16_t>(2) + "xx" +  // of others
+      little_endian<std::uint16_t>(1) + little_endian<std::uint16_t>(24) + little_endian<std::uint64_t>(bytes.size()) +
+      little_endian<std::uint64_t>(bytes.size()) + little_endian<std::uint64_t>(0);
+  std::string entry = archive.substr(directory, end - directory);
+  entry.replace(20, 8, 8, '\xff');
+  entry.replace(30, 2, little_endian(static_cast<std::uint16_t>(extra.size())));
+  entry.replace(42, 4, 4, '\xff');
+  entry += extra;
+  const std::string record = "PK\6\6" + little_endian<std::uint64_t>(44) + std::string(12, '\0') +
+                             little_endian<std::uint64_t>(1) + little_endian<std::uint64_t>(1) +
+                             little_endian<std::uint64_t>(entry.size()) + little_endian<std::uint64_t>(directory);
+  const std::string locator = "PK\6\7" + std::string(4, '\0') + little_endian<std::uint64_t>(directory + entry.size()) +
+                              little_endian<std::uint32_t>(1);
+  return archive.substr(0, directory) + entry + record + locator + "PK\5\6" + std::string(4, '\0') +
+         std::string(12, '\xff') + std::string(2, '\0');
+}
+
 // ---- Pickles, in pieces ----
 
 inline std::string pickled_text(const std::string& text) {

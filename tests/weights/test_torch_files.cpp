@@ -143,6 +143,22 @@ TEST(TorchFiles, PlacesOutsideTheStorageAreErrors) {
                        "has 9 dims"));
 }
 
+TEST(TorchFiles, ArchivesMayBeDeflatedOrBeyondFourGigabytes) {
+  const TemporaryFolder folder;
+  const auto path = folder / "w.pth";
+  const std::string pickle = pickle_of("a", pickled_tensor("0", 300, {300}, {1}));
+  std::string numbers;
+  for (int i = 0; i < 300; ++i) numbers += little_endian(static_cast<float>(i % 7));
+  write_bytes(path, zip_of({{"a/data.pkl", pickle, true}, {"a/data/0", numbers, true}}));
+  const std::vector<float> values = read_torch_zip(path).tensors.at(0).second.to_vector<float>();
+  for (std::size_t i = 0; i < 300; ++i) EXPECT_EQ(values.at(i), static_cast<float>(i % 7));
+  const std::string empty = pickle_of("a", pickled_tensor("0", 0, {0}, {1}));
+  EXPECT_TRUE(contains(refusal(zip64_of("a/data.pkl", empty)), "has no storage data/0"));
+  std::string damaged = zip64_of("a/data.pkl", empty);
+  damaged.replace(damaged.find("PK\6\6") + 48, 8, 8, '\x7f');
+  EXPECT_TRUE(contains(refusal(damaged), "cut off or damaged"));
+}
+
 TEST(TorchFiles, OtherArchivesAreNamed) {
   const std::string pickle = pickle_of("a", pickled_tensor("0", 1, {1}, {1})), one = little_endian(1.0f);
   EXPECT_TRUE(contains(refusal(zip_of({{"a/data.pkl", pickle}, {"a/constants.pkl", "x"}})), "TorchScript"));

@@ -102,8 +102,8 @@ NameFit fit_names(const std::vector<std::string>& all_names) {
     for (const NameTable& table : name_tables()) {
       NameFit fit{.table = &table, .prefix = prefix, .has_base = names_have_base(table, names, prefix)};
       const std::size_t known = count_known(fit, names);
-      // Parts of a model may look like the whole of another: a prefix must explain all names, or far
-      // more than none does.
+      // Parts of a model may look like the whole of another: a prefix must explain all names, or
+      // far more than none does.
       if (!prefix.empty() && known < names.size() && known <= 4 * without_prefix) continue;
       const bool is_better =
           known > most || (known == most && known > 0 && is_average(prefix) && !is_average(best.prefix));
