@@ -237,6 +237,8 @@ fs::path weights_file(const fs::path& path) {
   const fs::path folder = weights_folder(path);
   for (const char* name : names_in_folder) {
     if (fs::exists(folder / name)) return folder / name;
+    VT_CHECK(!fs::is_symlink(folder / name), "{}: is a link to {}, which does not exist: an unfinished download",
+             (folder / name).string(), fs::read_symlink(folder / name).string());
   }
   throw Error(fmt::format("{}: has no weights: expected {} in it, found {}", folder.string(),
                           fmt::join(names_in_folder, ", "), content_of(folder)));

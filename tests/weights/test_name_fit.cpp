@@ -66,6 +66,24 @@ TEST(NameFit, OfTwoModelsInAFileTheAverageIsTaken) {
   expect_same(translated.state, to_our_layout(weights).state);
 }
 
+TEST(NameFit, GooglesNamesBelowThoseOfAnOptimiser) {
+  const TranslatedWeights weights = to_our_layout({{"opt/target/pre_logits/kernel", ones({4, 6})},
+                                                   {"opt/target/pre_logits/bias", ones({6})},
+                                                   {"opt/target/head/kernel", ones({6, 3})},
+                                                   {"opt/target/embedding/kernel", ones({2, 5, 3, 4})},
+                                                   {"opt/target/cls", ones({1, 1, 4})},
+                                                   {"opt/state/step", ones({})}});
+  EXPECT_EQ(weights.prefix, "opt/target/");
+  EXPECT_EQ(weights.unknown, (std::vector<std::string>{"opt/state/step"}));
+  std::vector<std::pair<std::string, std::string>> shapes;
+  for (const auto& [name, tensor] : weights.state) shapes.emplace_back(name, to_string(tensor.shape()));
+  EXPECT_EQ(shapes, (std::vector<std::pair<std::string, std::string>>{{"pre_logits.fc.weight", "(6, 4)"},
+                                                                      {"pre_logits.fc.bias", "(6)"},
+                                                                      {"head.weight", "(3, 6)"},
+                                                                      {"patch_embed.proj.weight", "(4, 3, 2, 5)"},
+                                                                      {"cls_token", "(1, 1, 4)"}}));
+}
+
 TEST(NameFit, PartsOfAModelAreNoPrefix) {
   StateDict hybrid;  // whose ResNet has more blocks than the ViT behind it, with names that a ViT has too
   for (int i = 0; i < 2; ++i) hybrid.emplace_back(fmt::format("blocks.{}.norm1.weight", i), ones({1}));

@@ -96,6 +96,15 @@ TEST(TorchFiles, WrappersAreOpened) {
   EXPECT_EQ(read_torch_zip(path).notes, (std::vector<std::string>{"left out what is no tensor: epoch"}));
 }
 
+// Hugging Face's CvT has names of 133 bytes.
+TEST(TorchFiles, NamesMayBeLong) {
+  const TemporaryFolder folder;
+  const std::string name = "cvt.encoder.stages.2.layers.9.attention.attention.convolution_projection_query." +
+                           std::string("convolution_projection.normalization.num_batches_tracked");
+  const std::string bytes = torch_zip_of(pickle_of(name, pickled_tensor("0", 1, {1}, {1})), little_endian(1.0f));
+  EXPECT_EQ(read_torch_zip(write_bytes(folder / "w.pth", bytes)).tensors.at(0).first, name);
+}
+
 /// What reading the bytes as a file of torch.save says.
 std::string refusal(const std::string& bytes) {
   const TemporaryFolder folder;
@@ -114,6 +123,7 @@ TEST(TorchFiles, NothingIsExecuted) {
   const std::string by_stack = pickled_text("builtins") + pickled_text("eval") + "\x93)R";
   EXPECT_TRUE(contains(refusal(torch_zip_of(pickle_of("a", by_stack), one)), "builtins.eval"));
   EXPECT_TRUE(contains(refusal(torch_zip_of(pickle_of("a\nb", tensor), one)), "named a?b"));
+  EXPECT_TRUE(contains(refusal(torch_zip_of(pickle_of(std::string(1001, 'a'), tensor), one)), "named aaa"));
   EXPECT_TRUE(contains(refusal(torch_zip_of(pickle_of("a", "cx\ny\nz\n"), one)), "x.y"));
   EXPECT_TRUE(contains(refusal(torch_zip_of("\x80\x02(I1\n.", one)), "pickle step 0x49"));
   EXPECT_TRUE(

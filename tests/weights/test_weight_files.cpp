@@ -91,6 +91,13 @@ TEST(WeightFiles, AFolderIsSearched) {
   EXPECT_EQ(read_weight_file(folder.path()).tensors.size(), 1u);
 }
 
+TEST(WeightFiles, ALinkToNothingIsNamed) {
+  const TemporaryFolder folder;
+  fs::create_symlink("../../blobs/0123", folder / "model.safetensors");
+  EXPECT_TRUE(contains(error_of([&] { read_weight_file(folder.path()); }),
+                       "model.safetensors: is a link to ../../blobs/0123, which does not exist"));
+}
+
 std::string index_of(const std::string& map) {
   return R"({"metadata": {"total_size": 8}, "weight_map": {)" + map + "}}";
 }

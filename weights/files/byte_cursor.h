@@ -1,6 +1,7 @@
 // Reading little-endian numbers one after the other out of bytes that may end too early.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -52,6 +53,12 @@ class ByteCursor {
   const std::string* where_;
   std::size_t position_ = 0;
 };
+
+/// Whether a file may call a tensor so: no control characters, which would break the line of a
+/// message, and at most 1000 bytes.
+inline bool is_plain_name(std::string_view name) {
+  return name.size() <= 1000 && std::ranges::none_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
 
 /// Text out of a file, fit for one line of a message: control characters as '?', and no more than
 /// 100 bytes.

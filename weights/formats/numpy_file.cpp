@@ -90,8 +90,7 @@ FileTensors read_numpy_archive(const std::filesystem::path& path) {
   FileTensors result;
   for (const ZipEntry& entry : zip.entries()) {
     const std::string where = fmt::format("{}: {}", path.string(), printable(entry.name));
-    VT_CHECK(entry.name.ends_with(ending) && entry.name == printable(entry.name), "{}: expected the name of an array",
-             where);
+    VT_CHECK(entry.name.ends_with(ending) && is_plain_name(entry.name), "{}: expected the name of an array", where);
     const std::vector<std::byte> bytes = zip.read(entry);
     result.tensors.emplace_back(entry.name.substr(0, entry.name.size() - ending.size()), tensor_of_numpy(bytes, where));
   }

@@ -183,10 +183,8 @@ class StateFinder {
   }
 
   void add(const std::string& name, const PickleValue& value) {
-    VT_CHECK(name == printable(name),
-             "{}: has a tensor named {}, expected a name without control characters, of at "
-             "most 100 bytes",
-             where_, printable(name));
+    VT_CHECK(is_plain_name(name), "{}: has a tensor named {}, expected a name without control characters", where_,
+             printable(name));
     VT_CHECK(names_.insert(name).second, "{}: has {} twice", where_, name);
     const PickleValue& made = without_parameter(value);
     const std::string_view called = pickle_.called_name(made);
