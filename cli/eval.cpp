@@ -9,7 +9,7 @@
 #include "tensor/parallel.h"
 #include "train/evaluate.h"
 #include "train/recipe/bare_weights.h"
-#include "train/recipe/class_order.h"
+#include "train/recipe/match_classes.h"
 #include "train/recipe/setup.h"
 
 namespace vitrine {

@@ -8,7 +8,7 @@
 
 #include "cli/commands.h"
 #include "ops/ops.h"
-#include "train/recipe/class_order.h"
+#include "train/recipe/match_classes.h"
 #include "train/recipe/setup.h"
 #include "weights/model_folder.h"
 

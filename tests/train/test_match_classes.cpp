@@ -1,5 +1,5 @@
 // Which output is which class: by name, by number, or an error.
-#include "train/recipe/class_order.h"
+#include "train/recipe/match_classes.h"
 
 #include <gtest/gtest.h>
 
@@ -37,7 +37,7 @@ std::vector<std::int64_t> labels_of(const MatchedClasses& matched) {
 
 using Labels = std::vector<std::int64_t>;
 
-TEST(ClassOrder, ClassesAreMatchedByName) {
+TEST(MatchClasses, ClassesAreMatchedByName) {
   const MatchedClasses same = match({"a", "b", "c"}, 3, {"a", "b", "c"});
   EXPECT_EQ(labels_of(same), (Labels{0, 1, 2}));
   EXPECT_TRUE(same.notes.empty());
@@ -50,14 +50,14 @@ TEST(ClassOrder, ClassesAreMatchedByName) {
   EXPECT_EQ(labels_of(match({"a"}, 3, {"a", "b", "c"})), (Labels{0}));
 }
 
-TEST(ClassOrder, WithoutCommonNamesByNumber) {
+TEST(MatchClasses, WithoutCommonNamesByNumber) {
   const MatchedClasses other = match({"n01", "n02"}, 2, {"tench", "goldfish"});
   EXPECT_EQ(labels_of(other), (Labels{0, 1}));
   EXPECT_TRUE(contains(other.notes.at(0), "warning: class 0 is n01 in the data, but tench for the weights"));
   EXPECT_TRUE(match({"a", "b"}, 2, {}).notes.empty());
 }
 
-TEST(ClassOrder, WhatCannotBeMeantIsAnError) {
+TEST(MatchClasses, WhatCannotBeMeantIsAnError) {
   const auto refusal = [](const std::vector<std::string>& data, std::int64_t outputs, std::vector<std::string> names) {
     return error_of([&] { match(data, outputs, std::move(names)); });
   };

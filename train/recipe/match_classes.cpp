@@ -1,5 +1,5 @@
 // Names of classes, compared; labels, renumbered.
-#include "train/recipe/class_order.h"
+#include "train/recipe/match_classes.h"
 
 #include <algorithm>
 
