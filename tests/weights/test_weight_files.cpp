@@ -147,6 +147,18 @@ TEST(WeightFiles, HuggingFacesCacheIsAPath) {
   EXPECT_TRUE(contains(error_of([&] { load_model(model); }), "expected one of the folders in"));
 }
 
+TEST(WeightFiles, AFolderWhoseWeightsAreNaNIsNoModel) {
+  const TemporaryFolder folder;
+  Model model =
+      create_model("vit_tiny_patch4_32", {.num_classes = 3, .embed_dim = 12, .depth = 1, .num_heads = PerStage(3)});
+  for (auto& [name, tensor] : model.state_dict()) {
+    if (name == "norm.bias") copy_into(tensor, full({12}, NAN));
+  }
+  save_weights(folder.path(), model, {}, {});
+  EXPECT_EQ(error_of([&] { load_model(folder.path()); }),
+            folder.path().string() + ": load_weights: norm.bias holds nan at element 0 of 12, expected finite numbers");
+}
+
 // ---- Google's files: make_weight_files.py checked that timm reads these weights from them ----
 
 template <class M>
