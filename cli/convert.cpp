@@ -34,6 +34,7 @@ TranslatedWeights read_translated(const std::string& source) {
   for (const std::string& note : file.notes) fmt::print(stderr, "{}: {}\n", source, note);
   for (const auto& [name, tensor] : file.tensors) check_finite(tensor, fmt::format("{}: {}", source, name));
   TranslatedWeights weights = to_our_layout(file.tensors);
+  for (const std::string& note : weights.notes()) fmt::print(stderr, "{}: {}\n", source, note);
   VT_CHECK(weights.unknown.empty(), "{}: {} is not a name of {}, and {} others: nothing was written", source,
            weights.unknown[0], weights.description(), weights.unknown.size() - 1);
   return weights;
@@ -91,7 +92,6 @@ int run_convert(const ConvertOptions& options) {
   const TranslatedWeights weights = read_translated(options.source);
   const StateDict converted = to_layout(weights.state, layout);
   const std::string ending = write_converted(options, layout, target, converted);
-  for (const std::string& name : weights.unused) fmt::print("{}: left out, no classifier uses it\n", name);
   fmt::print("{}: {} tensors from the names of {} to those of {}{}\n", target.string(), converted.size(),
              weights.description(), options.to, ending);
   return exit_success;

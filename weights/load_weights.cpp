@@ -169,35 +169,6 @@ LoadReport compare(const StateDict& target, const TensorsByName& weights, const 
   return report;
 }
 
-std::vector<std::string> notes_on(const TranslatedWeights& translated) {
-  std::vector<std::string> notes;
-  if (translated.table) {
-    notes.push_back(fmt::format(
-        "read {} tensors under the names of {}",
-        translated.names.size() - translated.derived.size() - translated.unused.size() - translated.copies.size(),
-        translated.description()));
-  }
-  if (!translated.prefix.empty()) {
-    const auto prefixed = std::ranges::count_if(
-        translated.names, [&](const std::string& name) { return name.starts_with(translated.prefix); });
-    notes.push_back(fmt::format("removed \"{}\", with which {} of the {} names began", translated.prefix, prefixed,
-                                translated.names.size()));
-  }
-  if (!translated.copies.empty()) {
-    notes.push_back(fmt::format("left out {} tensors of another model in the same file, such as {}",
-                                translated.copies.size(), translated.copies[0]));
-  }
-  if (!translated.derived.empty()) {
-    notes.push_back(fmt::format("left out {} buffers that follow from the sizes, such as {}", translated.derived.size(),
-                                translated.derived[0]));
-  }
-  if (!translated.unused.empty()) {
-    notes.push_back(fmt::format("left out {}: classifiers see the class token itself, here as in transformers",
-                                fmt::join(translated.unused, ", ")));
-  }
-  return notes;
-}
-
 TensorsByName by_name(const StateDict& state) {
   TensorsByName tensors;
   for (const auto& [name, tensor] : state) {
@@ -232,7 +203,7 @@ void check_finite(const Tensor& tensor, const std::string& name) {
 WeightLoad load_weights(const StateDict& target, const StateDict& weights, const WeightLoadOptions& options) {
   const TranslatedWeights translated = to_our_layout(weights);
   TensorsByName ours = by_name(target), theirs = by_name(translated.state);
-  WeightLoad load{.report = {}, .notes = notes_on(translated), .layout = translated.layout()};
+  WeightLoad load{.report = {}, .notes = translated.notes(), .layout = translated.layout()};
   Adapter adapter(ours, theirs, options.position_filter);
   if (!options.strict) {
     for (std::string& note : adapter.adapt()) load.notes.push_back(std::move(note));

@@ -1,6 +1,8 @@
 // Renaming of weights by the tables of weights/names/weight_tables.h.
 #include "weights/names/weight_layouts.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 
@@ -171,6 +173,32 @@ Shape TranslatedWeights::shape_of(const std::string& ours, const Shape& shape) c
   Shape of_part = shape;
   of_part[0] /= static_cast<std::int64_t>(found->row->theirs.parts());
   return shape_in_their_form(of_part, found->row->form);
+}
+
+std::vector<std::string> TranslatedWeights::notes() const {
+  std::vector<std::string> all;
+  if (table) {
+    all.push_back(fmt::format("read {} tensors under the names of {}",
+                              names.size() - derived.size() - unused.size() - copies.size(), description()));
+  }
+  if (!prefix.empty()) {
+    const auto prefixed =
+        std::ranges::count_if(names, [&](const std::string& name) { return name.starts_with(prefix); });
+    all.push_back(fmt::format("removed \"{}\", with which {} of the {} names began", prefix, prefixed, names.size()));
+  }
+  if (!copies.empty()) {
+    all.push_back(
+        fmt::format("left out {} tensors of another model in the same file, such as {}", copies.size(), copies[0]));
+  }
+  if (!derived.empty()) {
+    all.push_back(
+        fmt::format("left out {} buffers that follow from the sizes, such as {}", derived.size(), derived[0]));
+  }
+  if (!unused.empty()) {
+    all.push_back(fmt::format("left out {}: classifiers see the class token itself, here as in transformers",
+                              fmt::join(unused, ", ")));
+  }
+  return all;
 }
 
 // ---- From ours to another layout ----

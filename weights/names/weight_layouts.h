@@ -43,6 +43,8 @@ struct TranslatedWeights {
 
   /// "torchvision's Swin"; "timm" where nothing had to be translated.
   std::string description() const;
+  /// What was renamed, removed and left out, for a user; empty where nothing was.
+  std::vector<std::string> notes() const;
   /// Whose names the file has; timm where nothing had to be translated, and for Swin's authors.
   WeightLayout layout() const;
   /// What the file calls a weight of ours, or would call it: three names for a `qkv` where query,
