@@ -8,8 +8,10 @@
 #include "cli/commands.h"
 #include "weights/files/file.h"
 #include "weights/files/safetensors.h"
+#include "weights/load_weights.h"
 #include "weights/model_folder.h"
 #include "weights/names/weight_layouts.h"
+#include "weights/weight_files.h"
 
 namespace vitrine {
 namespace {
@@ -21,13 +23,18 @@ struct ConvertOptions {
 };
 
 /// A file by that name, or model.safetensors in a folder.
-fs::path weights_file(const fs::path& path) {
+fs::path destination_file(const fs::path& path) {
   return path.extension() == ".safetensors" ? path : path / "model.safetensors";
 }
 
-/// The weights under our names. Throws if the file's layout does not know one of its names.
+/// The weights under our names. Throws if the file's layout does not know one of its names, and for
+/// NaN and inf.
 TranslatedWeights read_translated(const std::string& source) {
-  TranslatedWeights weights = to_our_layout(read_weights(source));
+  const FileTensors file = read_weight_file(source);
+  for (const std::string& note : file.notes) fmt::print(stderr, "{}: {}\n", source, note);
+  for (const auto& [name, tensor] : file.tensors) check_finite(tensor, fmt::format("{}: {}", source, name));
+  TranslatedWeights weights = to_our_layout(file.tensors);
+  for (const std::string& note : weights.notes()) fmt::print(stderr, "{}: {}\n", source, note);
   VT_CHECK(weights.unknown.empty(), "{}: {} is not a name of {}, and {} others: nothing was written", source,
            weights.unknown[0], weights.description(), weights.unknown.size() - 1);
   return weights;
@@ -35,7 +42,7 @@ TranslatedWeights read_translated(const std::string& source) {
 
 /// Whether config.json lies with the source.
 bool is_described(const std::string& source) {
-  const fs::path folder = fs::is_directory(source) ? fs::path(source) : fs::path(source).parent_path();
+  const fs::path folder = fs::is_directory(source) ? weights_folder(source) : fs::path(source).parent_path();
   return fs::exists(folder / "config.json");
 }
 
@@ -80,12 +87,11 @@ std::string write_converted(const ConvertOptions& options, WeightLayout layout, 
 int run_convert(const ConvertOptions& options) {
   VT_CHECK(fs::exists(options.source), "{}: no such file or folder", options.source);
   const WeightLayout layout = weight_layout_from_name(options.to);
-  const fs::path target = weights_file(options.destination);
+  const fs::path target = destination_file(options.destination);
   VT_CHECK(!fs::exists(target), "{}: exists already, expected a new file", target.string());
   const TranslatedWeights weights = read_translated(options.source);
   const StateDict converted = to_layout(weights.state, layout);
   const std::string ending = write_converted(options, layout, target, converted);
-  for (const std::string& name : weights.unused) fmt::print("{}: left out, no classifier uses it\n", name);
   fmt::print("{}: {} tensors from the names of {} to those of {}{}\n", target.string(), converted.size(),
              weights.description(), options.to, ending);
   return exit_success;
@@ -97,7 +103,8 @@ void add_convert(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand(
       "convert", "rename weights for another library: vitrine convert SOURCE DEST --to huggingface");
   const auto options = std::make_shared<ConvertOptions>();
-  command->add_option("source", options->source, "folder with weights, or a .safetensors file, of any of the layouts")
+  command
+      ->add_option("source", options->source, "folder with weights, or a file of them (.safetensors, .pth, .bin, .npz)")
       ->required()
       ->type_name("SOURCE");
   command->add_option("destination", options->destination, "new folder, or a file whose name ends in .safetensors")

@@ -1,7 +1,6 @@
 // vitrine eval: loss, top-1 and top-5 of saved weights on a dataset.
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +9,7 @@
 #include "tensor/parallel.h"
 #include "train/evaluate.h"
 #include "train/recipe/bare_weights.h"
+#include "train/recipe/match_classes.h"
 #include "train/recipe/setup.h"
 
 namespace vitrine {
@@ -45,22 +45,6 @@ LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const D
   return loaded;
 }
 
-/// Compares the names of the classes of the data with those of the weights. If the weights have
-/// every name of the data, a class that has another number in the data is an Error. If the data
-/// have other names, such as "n01440764" for "tench", the classes are taken to be the same by
-/// number, with a warning.
-void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, const Dataset& data) {
-  const std::vector<std::string>&theirs = loaded.label_names, &ours = data.class_names();
-  if (theirs.empty() || ours.empty()) return;
-  const auto [known, name] = std::ranges::mismatch(theirs, ours);
-  if (name == ours.end()) return;
-  const bool all_known = std::ranges::all_of(ours, [&](const auto& n) { return std::ranges::count(theirs, n) > 0; });
-  VT_CHECK(!all_known, "{}: class {} is {} in the data, expected {}: the data lacks classes or has another order",
-           checkpoint, name - ours.begin(), *name, known == theirs.end() ? "none" : *known);
-  loaded.notes.push_back(fmt::format("warning: class {} is {} in the data, but {} for the weights; taken for the same",
-                                     name - ours.begin(), *name, known == theirs.end() ? "none" : *known));
-}
-
 int run_eval(const EvalOptions& options) {
   VT_CHECK(std::filesystem::exists(options.checkpoint), "{}: no such file or folder", options.checkpoint);
   const Recipe recipe = options.recipe.apply(recipe_of_run(options.checkpoint));
@@ -74,13 +58,11 @@ int run_eval(const EvalOptions& options) {
   });
   const DatasetPtr data = open_split(recipe, recipe.val_split);
   LoadedModel loaded = open_model(options, recipe, *data);
-  VT_CHECK(loaded.model.classes() >= data->num_classes(),
-           "{}: the model has {} outputs, expected at least {}, the classes of {}", options.checkpoint,
-           loaded.model.classes(), data->num_classes(), recipe.data_dir);
-  compare_class_names(options.checkpoint, loaded, *data);
+  const MatchedClasses matched = match_classes(data, loaded, options.checkpoint);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
+  for (const std::string& note : matched.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(placement.device);
-  Loader loader(data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));
+  Loader loader(matched.data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));
   const Evaluation result = evaluate(loaded.model, loader, placement);
   if (options.json) {
     const nlohmann::ordered_json json = {{"model", loaded.model.name()},
@@ -103,8 +85,7 @@ void add_eval(CLI::App& program, int& exit_code) {
   CLI::App* command =
       program.add_subcommand("eval", "evaluate weights: vitrine eval --checkpoint RUN --data-dir FOLDER");
   const auto options = std::make_shared<EvalOptions>();
-  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
-      ->required();
+  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_flag("--json", options->json, "print one JSON object");
   options->recipe.add_to(
       *command,

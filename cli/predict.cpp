@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "ops/ops.h"
+#include "train/recipe/match_classes.h"
 #include "train/recipe/setup.h"
 #include "weights/model_folder.h"
 
@@ -49,6 +50,7 @@ std::vector<Guess> classify(const LoadedModel& loaded, const std::string& path, 
 int run_predict(const PredictOptions& options) {
   const Device device = from_flags([&] { return open_device(options.device); });
   LoadedModel loaded = load_model(options.checkpoint);
+  check_has_head(loaded.model, options.checkpoint);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(device);
   auto json = nlohmann::ordered_json::array();
@@ -72,8 +74,7 @@ void add_predict(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand("predict", "classify images: vitrine predict --checkpoint RUN IMAGE...");
   const auto options = std::make_shared<PredictOptions>();
   command->add_option("images", options->images, "JPEG or PNG files")->required()->type_name("IMAGE");
-  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
-      ->required();
+  command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_option("--top", options->top, "classes to show")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--device", options->device, "cpu or cuda")->capture_default_str();
   command->add_flag("--json", options->json, "print a JSON list");

@@ -52,11 +52,11 @@ void Trainer::load_first_weights() {
   try {
     const PositionFilter filter =
         recipe_.pos_embed_interpolation == "bilinear" ? PositionFilter::bilinear : PositionFilter::bicubic;
-    const WeightLoad load = load_weights(*model_, read_weights(path), {.strict = strict, .position_filter = filter});
+    const WeightLoad load = load_weight_file(*model_, path, {.strict = strict, .position_filter = filter});
     for (const std::string& note : load.notes) observer_.note(fmt::format("{}: {}", path, note));
     prepare_images_as_for(path);
   } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}: {}", strict ? "--initial-checkpoint" : "--pretrained-path", path, error.what()));
+    throw Error(fmt::format("{}: {}", strict ? "--initial-checkpoint" : "--pretrained-path", error.what()));
   }
 }
 

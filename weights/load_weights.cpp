@@ -4,11 +4,14 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
+#include "ops/ops.h"
 #include "weights/names/square_side.h"
 #include "weights/resize_patches.h"
+#include "weights/weight_files.h"
 
 namespace vitrine {
 namespace {
@@ -38,6 +41,7 @@ class Adapter {
           fmt::format("resized {} tables of relative position biases from windows of {} to {} places a side", count,
                       sizes.first, sizes.second));
     }
+    leave_out_distillation();
     for (const char* head : {"head", "head_dist", "head.fc", "fc"}) leave_out_head(head);
     return notes_;
   }
@@ -58,19 +62,44 @@ class Adapter {
     tensor = resize_patch_kernel(tensor, wanted[2], wanted[3]);
   }
 
-  /// The source must have a square of patches behind the tokens that the model has. (A source with
-  /// one token more or less is noticed: a square and one or two more make no square.)
+  /// How many tokens stand before the patches in weights of these names.
+  static std::int64_t prefix_tokens(const TensorsByName& tensors) {
+    return static_cast<std::int64_t>(tensors.contains("cls_token")) +
+           static_cast<std::int64_t>(tensors.contains("dist_token"));
+  }
+
+  /// The source must have a square of patches behind its tokens. Where one of the models is
+  /// distilled and the other plain, the patches and the class token keep their positions, and that
+  /// of the distillation token is dropped, or stays at its start.
   void adapt_embedding(Tensor& tensor, const Shape& wanted) {
     if (tensor.dim() != 3 || tensor.size(2) != wanted[2]) return;
-    std::int64_t prefix = 0;
-    for (const char* token : {"cls_token", "dist_token"}) {
-      if (target_.contains(token)) ++prefix;
+    const std::int64_t theirs = prefix_tokens(weights_), ours = prefix_tokens(target_);
+    const std::int64_t side = square_side(tensor.size(1) - theirs), grid = square_side(wanted[1] - ours);
+    if (side < 0 || grid < 0) return;
+    if (theirs != ours) {
+      const Tensor start = to_device(cast_data(target_.at("pos_embed").detach(), tensor.dtype()), cpu);
+      const std::int64_t kept = std::min(theirs, ours);
+      std::vector<Tensor> parts = {slice(tensor, 1, 0, kept), slice(start, 1, kept, ours),
+                                   slice(tensor, 1, theirs, tensor.size(1))};
+      tensor = concat(parts, 1);
+      notes_.push_back(fmt::format("kept the positions of {} x {} patches: {} tokens stand before them, here {}", side,
+                                   side, theirs, ours));
     }
-    const std::int64_t side = square_side(tensor.size(1) - prefix), grid = square_side(wanted[1] - prefix);
-    if (side < 0) return;
-    tensor = resize_position_embedding(tensor, grid, prefix, filter_);
+    if (side == grid) return;
+    tensor = resize_position_embedding(tensor, grid, ours, filter_);
     notes_.push_back(
         fmt::format("resized pos_embed from {} x {} to {} x {} patches ({})", side, side, grid, grid, filter_name()));
+  }
+
+  /// The distillation token and its head, where the model here has none.
+  void leave_out_distillation() {
+    if (target_.contains("dist_token") || !target_.contains("cls_token")) return;
+    std::vector<std::string> names;
+    for (const char* name : {"dist_token", "head_dist.weight", "head_dist.bias"}) {
+      if (weights_.erase(name) > 0) names.emplace_back(name);
+    }
+    if (names.empty()) return;
+    notes_.push_back(fmt::format("left out {}: the model here is not distilled", fmt::join(names, ", ")));
   }
 
   void adapt_map(Tensor& tensor, const Shape& wanted) {
@@ -140,26 +169,6 @@ LoadReport compare(const StateDict& target, const TensorsByName& weights, const 
   return report;
 }
 
-std::vector<std::string> notes_on(const TranslatedWeights& translated) {
-  std::vector<std::string> notes;
-  if (translated.table) {
-    notes.push_back(fmt::format("read {} tensors under the names of {}",
-                                translated.names.size() - translated.derived.size() - translated.unused.size(),
-                                translated.description()));
-  } else if (!translated.prefix.empty()) {
-    notes.push_back(fmt::format("removed \"{}\", with which every name began", translated.prefix));
-  }
-  if (!translated.derived.empty()) {
-    notes.push_back(fmt::format("left out {} buffers that follow from the sizes, such as {}", translated.derived.size(),
-                                translated.derived[0]));
-  }
-  if (!translated.unused.empty()) {
-    notes.push_back(fmt::format("left out {}: classifiers see the class token itself, here as in transformers",
-                                fmt::join(translated.unused, ", ")));
-  }
-  return notes;
-}
-
 TensorsByName by_name(const StateDict& state) {
   TensorsByName tensors;
   for (const auto& [name, tensor] : state) {
@@ -168,12 +177,33 @@ TensorsByName by_name(const StateDict& state) {
   return tensors;
 }
 
+/// What may be copied into a model: numbers for numbers, all of them finite.
+void check_values(const Tensor& ours, const Tensor& theirs, const std::string& name) {
+  VT_CHECK(!is_floating(ours.dtype()) || is_floating(theirs.dtype()),
+           "load_weights: {} holds integers ({}), expected floating-point numbers (quantised weights are not read)",
+           name, name_of(theirs.dtype()));
+  check_finite(theirs, "load_weights: " + name);
+}
+
 }  // namespace
+
+void check_finite(const Tensor& tensor, const std::string& name) {
+  if (!is_floating(tensor.dtype())) return;
+  const Tensor values = contiguous_data(to_device(tensor.detach(), cpu));
+  dispatch_floating(values.dtype(), "check_finite", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const std::span<const T> all(values.numel() == 0 ? nullptr : values.data<T>(),
+                                 static_cast<std::size_t>(values.numel()));
+    const auto bad = std::ranges::find_if(all, [](T value) { return !std::isfinite(static_cast<double>(value)); });
+    VT_CHECK(bad == all.end(), "{} holds {} at element {} of {}, expected finite numbers", name,
+             static_cast<double>(*bad), bad - all.begin(), all.size());
+  });
+}
 
 WeightLoad load_weights(const StateDict& target, const StateDict& weights, const WeightLoadOptions& options) {
   const TranslatedWeights translated = to_our_layout(weights);
   TensorsByName ours = by_name(target), theirs = by_name(translated.state);
-  WeightLoad load{.report = {}, .notes = notes_on(translated), .layout = translated.layout()};
+  WeightLoad load{.report = {}, .notes = translated.notes(), .layout = translated.layout()};
   Adapter adapter(ours, theirs, options.position_filter);
   if (!options.strict) {
     for (std::string& note : adapter.adapt()) load.notes.push_back(std::move(note));
@@ -184,7 +214,9 @@ WeightLoad load_weights(const StateDict& target, const StateDict& weights, const
   std::vector<std::pair<Tensor, Tensor>> copies;
   for (const auto& [name, tensor] : target) {
     const auto found = theirs.find(name);
-    if (found != theirs.end() && found->second.shape() == tensor.shape()) copies.emplace_back(tensor, found->second);
+    if (found == theirs.end() || !(found->second.shape() == tensor.shape())) continue;
+    check_values(tensor, found->second, translated.names_of(name)[0]);
+    copies.emplace_back(tensor, found->second);
   }
   VT_CHECK(!copies.empty() || target.empty(), "load_weights: nothing fits: {}{}", to_string(load.report), names);
   for (auto& [tensor, source] : copies) copy_into(tensor, source);
@@ -194,6 +226,17 @@ WeightLoad load_weights(const StateDict& target, const StateDict& weights, const
 
 WeightLoad load_weights(Model& model, const StateDict& weights, const WeightLoadOptions& options) {
   return load_weights(model.state_dict(), weights, options);
+}
+
+WeightLoad load_weight_file(Model& model, const std::filesystem::path& path, const WeightLoadOptions& options) {
+  FileTensors file = read_weight_file(path);
+  try {
+    WeightLoad load = load_weights(model, file.tensors, options);
+    load.notes.insert(load.notes.begin(), file.notes.begin(), file.notes.end());
+    return load;
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", path.string(), error.what()));
+  }
 }
 
 }  // namespace vitrine

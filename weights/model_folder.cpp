@@ -14,7 +14,7 @@
 #include "weights/files/safetensors.h"
 #include "weights/huggingface/config.h"
 #include "weights/load_weights.h"
-#include "weights/names/checkpoint_prefixes.h"
+#include "weights/weight_files.h"
 
 namespace vitrine {
 namespace {
@@ -117,17 +117,7 @@ void save_weights(const fs::path& folder, const Model& model, const PretrainedCo
   write_safetensors(folder / "model.safetensors", weights, {{"format", "pt"}});
 }
 
-StateDict read_weights(const fs::path& path) {
-  const SafetensorsReader file(fs::is_directory(path) ? path / "model.safetensors" : path);
-  StateDict weights, average;
-  for (const TensorEntry& entry : file.entries()) {
-    if (entry.name.starts_with(optimizer_prefix)) continue;
-    const bool averaged = entry.name.starts_with(average_prefix);
-    (averaged ? average : weights)
-        .emplace_back(averaged ? entry.name.substr(average_prefix.size()) : entry.name, file.read(entry.name));
-  }
-  return average.empty() ? weights : average;
-}
+StateDict read_weights(const fs::path& path) { return read_weight_file(path).tensors; }
 
 namespace {
 
@@ -159,6 +149,10 @@ Model model_of_timm(const ConfigFile& config) {
 }
 
 LoadedModel model_of(const fs::path& folder) {
+  VT_CHECK(fs::exists(folder / "config.json"),
+           "{}: does not exist, expected a file that tells which model the weights are of (vitrine eval also takes "
+           "--model NAME)",
+           (folder / "config.json").string());
   const ConfigFile config(folder / "config.json");
   if (config.has("architecture")) {
     Model model = model_of_timm(config);
@@ -176,7 +170,7 @@ LoadedModel model_of(const fs::path& folder) {
 }  // namespace
 
 PretrainedConfig preprocessing_of_weights(const fs::path& path, const PretrainedConfig& fallback) {
-  const fs::path folder = fs::is_directory(path) ? path : path.parent_path();
+  const fs::path folder = fs::is_directory(path) ? weights_folder(path) : path.parent_path();
   if (!fs::exists(folder / "config.json")) return fallback;
   const ConfigFile config(folder / "config.json");
   return config.has("architecture") ? read_preprocessing(config, fallback)
@@ -185,13 +179,9 @@ PretrainedConfig preprocessing_of_weights(const fs::path& path, const Pretrained
 
 LoadedModel load_model(const fs::path& path) {
   VT_CHECK(fs::exists(path), "{}: does not exist, expected a folder with weights or a file in one", path.string());
-  LoadedModel loaded = model_of(fs::is_directory(path) ? path : path.parent_path());
-  try {
-    for (std::string& note : load_weights(loaded.model, read_weights(path)).notes) {
-      loaded.notes.push_back(fmt::format("{}: {}", path.string(), note));
-    }
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", path.string(), error.what()));
+  LoadedModel loaded = model_of(fs::is_directory(path) ? weights_folder(path) : path.parent_path());
+  for (std::string& note : load_weight_file(loaded.model, path).notes) {
+    loaded.notes.push_back(fmt::format("{}: {}", path.string(), note));
   }
   return loaded;
 }

@@ -43,12 +43,13 @@ struct LoadedModel {
 };
 
 /// Builds the model that config.json describes, timm's or Hugging Face's, and loads its weights,
-/// under whatever names; all must fit. `path` is a weights folder, or a .safetensors file with
-/// config.json beside it. Of a checkpoint with a moving average, the average is taken.
+/// under whatever names; all must fit. `path` is a weights folder, or a file of weights with
+/// config.json beside it; see weights/weight_files.h for what these can be. Of a checkpoint with a
+/// moving average, the average is taken.
 LoadedModel load_model(const std::filesystem::path& path);
 
-/// The weights in a file, or in a folder's model.safetensors, under the names that they have there:
-/// what load_weights takes.
+/// The weights in a file of any format, or in a folder, under the names that they have there: what
+/// load_weights takes. (read_weight_file also tells what it did.)
 StateDict read_weights(const std::filesystem::path& path);
 
 }  // namespace vitrine

@@ -86,12 +86,26 @@ names=$(sed -n 's/.*"label_names": *\[\(.*\)\].*/\1/p' <<<"$(tr -d '\n' <runs/wh
 second=$(cut -d, -f2 <<<"$names")
 mkdir -p "few/test/$second" "few/test/$(cut -d, -f3 <<<"$names")"
 for class in few/test/*; do cp grey.png "$class"; done
-refuse 1 "in the data, expected $(cut -d, -f1 <<<"$names"): the data lacks classes" eval --checkpoint runs/whole --dataset folder --data-dir few
+"$vitrine" eval --checkpoint runs/whole --dataset folder --data-dir few >log 2>&1 || fail "eval of data that lack classes: $(cat log)"
+grep -qE 'the data have 2 of the [0-9]+ classes of the weights, matched by name: .* is number . of the data and output [0-9]+' log ||
+  fail "eval of data that lack classes: $(cat log)"
 refuse 2 "--img-size: needs --model" eval --checkpoint runs/whole --img-size 64
 mkfifo recipe.pipe
 echo 'bogus: 1' >recipe.pipe &
 refuse 2 "recipe.pipe: is no ordinary file" train -c recipe.pipe
 (export WORLD_SIZE=2; refuse 1 "WORLD_SIZE is 2, expected 1" train "${small[@]}")
+
+# ---- Weights that are none ----
+weights=(--checkpoint downloaded.pth --model vit_tiny_patch4_32 --dataset shapes)
+echo '<!DOCTYPE html><html></html>' >downloaded.pth
+refuse 1 "vitrine eval: downloaded.pth: is a web page; download the file itself" eval "${weights[@]}"
+printf 'version https://git-lfs.github.com/spec/v1\n' >downloaded.pth
+refuse 1 "vitrine eval: downloaded.pth: is a Git LFS pointer" eval "${weights[@]}"
+refuse 1 "downloaded.pth: is a Git LFS pointer" train "${small[@]}" --pretrained-path downloaded.pth
+refuse 1 "downloaded.pth: is a Git LFS pointer" train --resume downloaded.pth
+refuse 1 "downloaded.pth: is a Git LFS pointer" convert downloaded.pth renamed.safetensors --to huggingface
+: >downloaded.pth
+refuse 1 "downloaded.pth: is an empty file" eval "${weights[@]}"
 
 # ---- Weights under other names ----
 "$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"

@@ -95,6 +95,12 @@ std::string text_of(const WeightLoad& load) {
   return text;
 }
 
+StateDict clone_of(const StateDict& state) {
+  StateDict copy;
+  for (const auto& [name, tensor] : state) copy.emplace_back(name, clone(tensor));
+  return copy;
+}
+
 const ModelOptions small_vit{.num_classes = 7, .embed_dim = 12, .depth = 1, .num_heads = PerStage(3)};
 
 Model sized(const char* name, ModelOptions options, std::int64_t image, std::int64_t classes, std::uint64_t seed) {
@@ -161,15 +167,61 @@ TEST(LoadWeights, StrictNeverConvertsSizes) {
   EXPECT_EQ(relative_error(named(same.state_dict(), "pos_embed"), named(weights, "pos_embed")), 0);
 }
 
-TEST(LoadWeights, DistilledAndPlainAreToldApart) {
+/// Rows `from` to `to` of position embeddings.
+Tensor rows(const StateDict& state, std::int64_t from, std::int64_t to) {
+  return slice(named(state, "pos_embed"), 1, from, to);
+}
+
+TEST(LoadWeights, ADistilledModelBecomesPlainAndBack) {
   const StateDict distilled = sized("deit_tiny_distilled_patch4_32", small_vit, 32, 7, 1).state_dict();
   const StateDict plain = sized("deit_tiny_patch4_32", small_vit, 32, 7, 1).state_dict();
-  Model model = sized("deit_tiny_patch4_32", small_vit, 48, 7, 2);
-  const std::string text = text_of(load_weights(model, distilled, {.strict = false}));
-  EXPECT_TRUE(contains(text, "unexpected dist_token, head_dist.bias, head_dist.weight")) << text;
-  EXPECT_TRUE(contains(text, "pos_embed has shape (1, 66, 12), expected (1, 145, 12)")) << text;
+  Model model = sized("deit_tiny_patch4_32", small_vit, 32, 7, 2);
+  const WeightLoad to_plain = load_weights(model, distilled, {.strict = false});
+  EXPECT_TRUE(to_plain.report.clean()) << to_string(to_plain.report);
+  EXPECT_EQ(text_of(to_plain),
+            "kept the positions of 8 x 8 patches: 2 tokens stand before them, here 1\n"
+            "left out dist_token, head_dist.weight, head_dist.bias: the model here is not distilled\n");
+  EXPECT_EQ(relative_error(rows(model.state_dict(), 0, 1), rows(distilled, 0, 1)), 0);
+  EXPECT_EQ(relative_error(rows(model.state_dict(), 1, 65), rows(distilled, 2, 66)), 0);
+  EXPECT_EQ(relative_error(named(model.state_dict(), "head.weight"), named(distilled, "head.weight")), 0);
+
   Model student = sized("deit_tiny_distilled_patch4_32", small_vit, 32, 7, 2);
+  const StateDict start = clone_of(student.state_dict());
+  const WeightLoad to_student = load_weights(student, plain, {.strict = false});
+  EXPECT_TRUE(contains(text_of(to_student), "kept the positions of 8 x 8 patches: 1 tokens stand before them, here 2"));
+  EXPECT_TRUE(contains(text_of(to_student), "missing dist_token, head_dist.weight, head_dist.bias"));
+  EXPECT_EQ(relative_error(rows(student.state_dict(), 0, 1), rows(plain, 0, 1)), 0);
+  EXPECT_EQ(relative_error(rows(student.state_dict(), 1, 2), rows(start, 1, 2)), 0) << "its own start";
+  EXPECT_EQ(relative_error(rows(student.state_dict(), 2, 66), rows(plain, 1, 65)), 0);
+
+  Model larger = sized("deit_tiny_patch4_32", small_vit, 48, 7, 2);
+  EXPECT_TRUE(contains(text_of(load_weights(larger, distilled, {.strict = false})), "8 x 8 to 12 x 12 patches"));
+  const Tensor resized = resize_position_embedding(rows(distilled, 2, 66), 12, 0);
+  EXPECT_EQ(relative_error(rows(larger.state_dict(), 1, 145), resized), 0);
   EXPECT_TRUE(contains(error_of([&] { load_weights(student, plain); }), "missing dist_token"));
+  EXPECT_TRUE(contains(error_of([&] { load_weights(model, distilled); }), "unexpected dist_token"));
+}
+
+TEST(LoadWeights, WhatIsNoFiniteNumberIsAnErrorThatNamesIt) {
+  Model model = sized("vit_tiny_patch4_32", small_vit, 32, 7, 1);
+  const Tensor before = clone(named(model.state_dict(), "norm.weight"));
+  for (const double bad : {NAN, INFINITY, -INFINITY}) {
+    for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+      StateDict weights = clone_of(sized("vit_tiny_patch4_32", small_vit, 32, 7, 2).state_dict());
+      Tensor& bias = std::ranges::find(weights, "head.bias", &StateDict::value_type::first)->second;
+      bias = cast_data(from_vector(Values{0, 0, bad, 0, 0, 0, 0}, {7}), dtype);
+      for (const bool strict : {true, false}) {
+        EXPECT_EQ(error_of([&] { load_weights(model, weights, {.strict = strict}); }),
+                  fmt::format("load_weights: head.bias holds {} at element 2 of 7, expected finite numbers", bad));
+      }
+      EXPECT_EQ(relative_error(named(model.state_dict(), "norm.weight"), before), 0) << "nothing was changed";
+    }
+  }
+  StateDict weights = sized("vit_tiny_patch4_32", small_vit, 32, 7, 2).state_dict();
+  for (auto& [name, tensor] : weights) {
+    if (name == "head.weight") tensor = cast_data(tensor * 10, DType::i32);
+  }
+  EXPECT_TRUE(contains(error_of([&] { load_weights(model, weights); }), "head.weight holds integers (i32)"));
 }
 
 TEST(LoadWeights, NothingThatFitsIsAnErrorEvenThen) {

@@ -202,7 +202,7 @@ TEST_F(Safetensors, RefusesHeaders) {
       {R"({"__metadata__":[]})", 0, "not an object of strings"},
       {R"({"__metadata__":{"vitrine.scheme":"1"}})", 0, "the header is damaged"},
       {R"({"a":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]}})", 1, "has the byte 120 as a BOOL"},
-      {R"({"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}})", 2, "has dtype F16, expected F32, F64"},
+      {R"({"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}})", 1, "has dtype F8_E4M3, expected F32, F64"},
       {R"({"a":[[[[[[[[1]]]]]]]]})", 0, "nested deeper"},
   };
   for (const Refusal& refusal : refusals) {

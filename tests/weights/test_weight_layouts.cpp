@@ -238,15 +238,7 @@ TEST(WeightLayouts, NamesOfTransformersInMemoryAreKnown) {
   }
 }
 
-TEST(WeightLayouts, PrefixesOfAllNamesAreRemoved) {
-  const StateDict weights = weights_of("layout_vit_torchvision.safetensors");
-  StateDict wrapped;
-  for (const auto& [name, tensor] : weights) wrapped.emplace_back("module.model." + name, tensor);
-  expect_same(to_our_layout(wrapped).state, to_our_layout(weights).state);
-  wrapped[0].first = weights[0].first;  // not all of them: then they are names like any other
-  EXPECT_EQ(to_our_layout(wrapped).prefix, "");
-
-  // A file of the model without its head has no "vit." either.
+TEST(WeightLayouts, AFileOfTheModelWithoutItsHeadHasNoBase) {
   StateDict bare;
   for (const auto& [name, tensor] : weights_of("layout_vit_huggingface.safetensors")) {
     if (name.starts_with("vit.")) bare.emplace_back(name.substr(4), tensor);

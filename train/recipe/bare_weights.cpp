@@ -28,7 +28,7 @@ PretrainedConfig torchvision_preprocessing(const Model& model) {
 
 LoadedModel load_bare_weights(const std::filesystem::path& path, const Recipe& recipe, std::int64_t classes) {
   Model model = create_model(recipe.model, model_options(recipe, classes));
-  WeightLoad load = load_weights(model, read_weights(path));
+  WeightLoad load = load_weight_file(model, path);
   const bool is_torchvisions = load.layout == WeightLayout::torchvision;
   PretrainedConfig prepared =
       stated_preprocessing(recipe, is_torchvisions ? torchvision_preprocessing(model) : model.pretrained_config());

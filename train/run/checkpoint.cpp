@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "weights/files/safetensors.h"
+#include "weights/weight_files.h"
 
 namespace vitrine {
 namespace {
@@ -105,6 +106,7 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
+  check_is_safetensors(path);
   const SafetensorsReader file(path);
   Checkpoint checkpoint;
   checkpoint.recipe = metadata_of(file, "recipe");
@@ -130,6 +132,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path) {
 }
 
 std::string read_checkpoint_recipe(const std::filesystem::path& path) {
+  check_is_safetensors(path);
   return metadata_of(SafetensorsReader(path), "recipe");
 }
 

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <set>
 
 #include "weights/files/hash.h"
@@ -26,36 +25,12 @@ constexpr const char* header_hash_key = "vitrine.hash";
 constexpr const char* tensor_hash_prefix = "vitrine.hash/";
 constexpr std::size_t hash_digits = 16;
 
-struct FileType {
-  const char* name;
-  std::uint64_t bytes;
-  std::optional<DType> dtype;  // none: legal in a file, but not an element type of ours
-};
-constexpr FileType file_types[] = {
-    {"F32", 4, DType::f32},
-    {"F64", 8, DType::f64},
-    {"BF16", 2, DType::bf16},
-    {"I32", 4, DType::i32},
-    {"I64", 8, DType::i64},
-    {"U8", 1, DType::u8},
-    {"BOOL", 1, DType::boolean},
-    {"F16", 2, {}},
-    {"I16", 2, {}},
-    {"U16", 2, {}},
-    {"U32", 4, {}},
-    {"U64", 8, {}},
-    {"I8", 1, {}},
-    {"F8_E4M3", 1, {}},
-    {"F8_E5M2", 1, {}},
-};
+const ElementType* find_type(const std::string& name) { return find_element_type(&ElementType::safetensors, name); }
 
-const FileType* find_type(const std::string& name) {
-  const auto found = std::ranges::find_if(file_types, [&](const FileType& type) { return name == type.name; });
-  return found == std::end(file_types) ? nullptr : &*found;
-}
-
-const char* file_type_of(DType dtype) {
-  return std::ranges::find_if(file_types, [&](const FileType& type) { return type.dtype == dtype; })->name;
+/// The type with the bytes of ours, not one that is widened to it.
+std::string_view file_type_of(DType dtype) {
+  const auto is_it = [&](const ElementType& type) { return type.dtype == dtype && type.bytes == size_of(dtype); };
+  return std::ranges::find_if(element_types(), is_it)->safetensors;
 }
 
 /// Parses the header; a key that occurs twice in one object, or nesting deeper than the format has,
@@ -98,7 +73,7 @@ TensorEntry parse_entry(const std::string& name, const Json& value, std::uint64_
   entry.name = name;
   VT_CHECK(dtype.is_string(), "{}: dtype is {}, expected a string", where, dtype.dump());
   entry.dtype = dtype.get<std::string>();
-  const FileType* type = find_type(entry.dtype);
+  const ElementType* type = find_type(entry.dtype);
   VT_CHECK(type, "{}: dtype is '{}', expected one of the format's such as F32, BF16, I64", where, entry.dtype);
   VT_CHECK(shape.is_array() && shape.size() <= max_dims, "{}: shape is {}, expected a list of at most {} sizes", where,
            shape.dump(), max_dims);
@@ -217,23 +192,26 @@ Tensor SafetensorsReader::read(const std::string& name) const {
   const auto found = index_.find(name);
   VT_CHECK(found != index_.end(), "{}: has no tensor '{}' among its {}", path_.string(), name, entries_.size());
   const TensorEntry& entry = entries_[found->second];
-  const std::optional<DType> dtype = find_type(entry.dtype)->dtype;
-  VT_CHECK(dtype, "{}: tensor '{}' has dtype {}, expected F32, F64, BF16, I32, I64, U8 or BOOL", path_.string(), name,
-           entry.dtype);
-  Tensor tensor = empty(entry.shape, *dtype);
-  const std::span<std::byte> bytes(const_cast<std::byte*>(bytes_of(tensor).data()), entry.end - entry.begin);
+  const ElementType& type = *find_type(entry.dtype);
+  const std::string where = fmt::format("{}: tensor '{}'", path_.string(), name);
+  const bool as_it_is = type.dtype && size_of(*type.dtype) == type.bytes && type.dtype != DType::boolean;
+  Tensor tensor;
+  std::vector<std::byte> widened;
+  std::span<std::byte> bytes;
+  if (as_it_is) {
+    tensor = empty(entry.shape, *type.dtype);
+    bytes = {const_cast<std::byte*>(bytes_of(tensor).data()), entry.end - entry.begin};
+  } else {
+    widened.resize(entry.end - entry.begin);
+    bytes = widened;
+  }
   read_exactly(file_, path_, data_start_ + entry.begin, bytes);
   if (const auto hash = hashes_.find(name); hash != hashes_.end()) {
     const std::string actual = hash_text(xxh64(bytes));
-    VT_CHECK(actual == hash->second, "{}: tensor '{}' has the hash {}, expected {}: the file is damaged",
-             path_.string(), name, actual, hash->second);
+    VT_CHECK(actual == hash->second, "{} has the hash {}, expected {}: the file is damaged", where, actual,
+             hash->second);
   }
-  if (dtype == DType::boolean) {
-    const auto bad = std::ranges::find_if(bytes, [](std::byte b) { return b > std::byte{1}; });
-    VT_CHECK(bad == bytes.end(), "{}: tensor '{}' has the byte {} as a BOOL, expected 0 or 1", path_.string(), name,
-             static_cast<int>(*bad));
-  }
-  return tensor;
+  return as_it_is ? tensor : tensor_of_elements(type, entry.shape, widened, where);
 }
 
 NamedTensors SafetensorsReader::read_all() const {

@@ -23,12 +23,11 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "weights/files/elements.h"
 #include "weights/files/file.h"
 
 namespace vitrine {
 
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 using Metadata = std::map<std::string, std::string>;
 
 /// What the header says about one tensor.
@@ -52,8 +51,9 @@ class SafetensorsReader {
   bool contains(const std::string& name) const { return index_.contains(name); }
   bool has_hashes() const { return !hashes_.empty() || metadata_hashed_; }
 
-  /// One tensor, on the CPU, verified against its hash where the file has one. An unknown name or a
-  /// dtype that Vitrine does not have is an Error that says what there is.
+  /// One tensor, on the CPU, verified against its hash where the file has one. F16 becomes f32, I8,
+  /// I16 and U16 become i32. An unknown name or a dtype that cannot be read is an Error that says
+  /// what there is.
   Tensor read(const std::string& name) const;
   NamedTensors read_all() const;
 

@@ -1,88 +1,19 @@
 // Renaming of weights by the tables of weights/names/weight_tables.h.
 #include "weights/names/weight_layouts.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
-#include <unordered_set>
 
 #include "models/swin.h"
 #include "ops/ops.h"
+#include "weights/names/name_fit.h"
 #include "weights/names/square_side.h"
 #include "weights/names/weight_tables.h"
 
 namespace vitrine {
 namespace {
-
-// ---- Which table ----
-
-/// What all names begin with and none needs, as wrappers leave it.
-std::string common_prefix(const std::vector<std::string>& names) {
-  std::string prefix;
-  for (bool found = !names.empty(); found;) {
-    found = false;
-    for (const std::string wrapper : {"module.", "model."}) {
-      const std::string longer = prefix + wrapper;
-      if (!std::ranges::all_of(names, [&](const std::string& name) { return name.starts_with(longer); })) continue;
-      prefix = longer;
-      found = true;
-    }
-  }
-  return prefix;
-}
-
-bool any_matches(const std::vector<NamePattern>& patterns, std::string_view name) {
-  return std::ranges::any_of(patterns, [&](const NamePattern& pattern) { return pattern.match(name).has_value(); });
-}
-
-/// A row, and what its variables stand for in one name.
-struct FoundRow {
-  const NameRow* row = nullptr;
-  NameMatch match;
-};
-
-std::optional<FoundRow> find_row(const NameTable& table, const NamePattern NameRow::*side, std::string_view name) {
-  for (const NameRow& row : table.rows) {
-    if (auto match = (row.*side).match(name)) return FoundRow{&row, std::move(*match)};
-  }
-  return std::nullopt;
-}
-
-bool names_have_base(const NameTable& table, const std::vector<std::string>& names, const std::string& prefix) {
-  return table.base.empty() || std::ranges::any_of(names, [&](const std::string& name) {
-           return std::string_view(name).substr(prefix.size()).starts_with(table.base);
-         });
-}
-
-/// The name of a file as the table has it.
-std::string full_name(const std::string& name, const std::string& prefix, const std::string& missing_base) {
-  return missing_base + name.substr(prefix.size());
-}
-
-/// The table that understands most of the names; the first among equals.
-///
-/// For example, a file has "module.features.3.1.mlp.0.weight", and all its other names begin with
-/// "module." too: that is the prefix, which goes. What remains has a row in the table
-/// "torchvision's Swin", and in no other:
-///
-///   theirs  features.{2s+1}.{j}.mlp.0.*       matches with s = 1, j = 1, * = weight
-///   ours    layers.{s}.blocks.{j}.mlp.fc1.*   filled in: layers.1.blocks.1.mlp.fc1.weight
-///
-/// All names are counted so. This table has rows for most of them and is chosen. Had it been
-/// "timm's Swin", of the role `ours`, then the names would stay as they are.
-const NameTable* choose_table(const std::vector<std::string>& names, const std::string& prefix) {
-  const NameTable* best = nullptr;
-  std::ptrdiff_t most = 0;
-  for (const NameTable& table : name_tables()) {
-    const bool has_base = names_have_base(table, names, prefix);
-    const std::ptrdiff_t understood = std::ranges::count_if(names, [&](const std::string& name) {
-      const std::string full = full_name(name, prefix, has_base ? "" : table.base);
-      return find_row(table, &NameRow::theirs, full) || any_matches(table.derived, full) ||
-             any_matches(table.unused, full);
-    });
-    if (understood > most) most = understood, best = &table;
-  }
-  return best;
-}
 
 /// Our own table for these names; nullptr where no architecture fits.
 const NameTable* our_table(const StateDict& weights) {
@@ -98,17 +29,6 @@ const NameTable* our_table(const StateDict& weights) {
 }
 
 // ---- Tensors ----
-
-/// (1, H W, C) -> (1, H, W, C) for square grids; others stay and will be reported.
-Tensor to_grid(const Tensor& flat) {
-  if (flat.dim() != 3) return flat;
-  const std::int64_t side = square_side(flat.size(1));
-  if (side < 0) return flat;
-  return reshape(flat, {flat.size(0), side, side, flat.size(2)});
-}
-Tensor to_flat(const Tensor& grid) {
-  return grid.dim() == 4 ? reshape(grid, {grid.size(0), grid.size(1) * grid.size(2), grid.size(3)}) : grid;
-}
 
 /// Query, key and value while they are gathered, by our name for all three.
 struct Parts {
@@ -151,45 +71,76 @@ WeightLayout weight_layout_from_name(std::string_view name) {
 
 // ---- From another layout to ours ----
 
+namespace {
+
+/// One weight of the file into the state, under our name and in our form.
+class Translator {
+ public:
+  Translator(const NameFit& fit, TranslatedWeights& result) : fit_(fit), result_(result) {}
+
+  void take(const std::pair<std::string, Tensor>& entry) {
+    const std::string full = fit_.full_name(entry.first);
+    if (!entry.first.starts_with(fit_.prefix) && !fit_.knows(full)) {
+      (is_copy(full) ? result_.copies : result_.unknown).push_back(entry.first);
+      return;
+    }
+    if (any_matches(fit_.table->derived, full)) {
+      result_.derived.push_back(entry.first);
+    } else if (fit_.table->role == TableRole::ours) {
+      put(full, entry.first, entry.second);
+    } else if (const auto found = find_row(*fit_.table, &NameRow::theirs, full)) {
+      take_found(*found, entry);
+    } else {
+      (any_matches(fit_.table->unused, full) ? result_.unused : result_.unknown).push_back(entry.first);
+    }
+  }
+
+ private:
+  /// Whether it ends in a name that the table knows: of a second model in the file.
+  bool is_copy(const std::string& name) const {
+    for (std::size_t at = name.find_first_of("./"); at != std::string::npos; at = name.find_first_of("./", at + 1)) {
+      if (fit_.knows(name.substr(at + 1))) return true;
+    }
+    return false;
+  }
+
+  void take_found(const FoundRow& found, const std::pair<std::string, Tensor>& entry) {
+    const std::string ours = found.row->ours.fill(found.match);
+    const std::pair shaped(entry.first, to_our_form(entry.second, found.row->form));
+    if (found.row->theirs.parts() > 1) {
+      add_part(parts_, ours, found, shaped, result_.state);
+    } else {
+      put(ours, entry.first, shaped.second);
+    }
+  }
+
+  void put(const std::string& ours, const std::string& name, const Tensor& tensor) {
+    const auto [found, is_new] = result_.sources.emplace(ours, name);
+    VT_CHECK(is_new, "weights: {} and {} are the same weight", found->second, name);
+    result_.state.emplace_back(ours, tensor);
+  }
+
+  const NameFit& fit_;
+  TranslatedWeights& result_;
+  std::map<std::string, Parts> parts_;
+};
+
+}  // namespace
+
 TranslatedWeights to_our_layout(const StateDict& weights) {
+  const PauseRecording pause;
   TranslatedWeights result;
   for (const auto& [name, tensor] : weights) result.names.push_back(name);
-  result.prefix = common_prefix(result.names);
-  const NameTable* table = choose_table(result.names, result.prefix);
-  if (!table || table->role == TableRole::ours) {
-    for (const auto& [name, tensor] : weights) {
-      const std::string bare = name.substr(result.prefix.size());
-      if (table && any_matches(table->derived, bare)) {
-        result.derived.push_back(name);
-      } else {
-        result.state.emplace_back(bare, tensor);
-      }
-    }
+  const NameFit fit = fit_names(result.names);
+  result.prefix = fit.prefix;
+  result.has_base = fit.has_base;
+  if (!fit.table) {
+    for (const auto& [name, tensor] : weights) result.state.emplace_back(fit.full_name(name), tensor);
     return result;
   }
-  result.table = table;
-  result.has_base = names_have_base(*table, result.names, result.prefix);
-  const std::string missing_base = result.has_base ? "" : table->base;
-  std::map<std::string, Parts> parts;
-  std::unordered_set<std::string> taken;
-  for (const auto& entry : weights) {
-    const std::string name = full_name(entry.first, result.prefix, missing_base);
-    const auto found = find_row(*table, &NameRow::theirs, name);
-    if (!found) {
-      auto& names = any_matches(table->derived, name)  ? result.derived
-                    : any_matches(table->unused, name) ? result.unused
-                                                       : result.unknown;
-      names.push_back(entry.first);
-      continue;
-    }
-    const std::string ours = found->row->ours.fill(found->match);
-    if (found->row->theirs.parts() > 1) {
-      add_part(parts, ours, *found, entry, result.state);
-    } else {
-      VT_CHECK(taken.insert(ours).second, "weights: {} occurs twice", entry.first);
-      result.state.emplace_back(ours, found->row->flat_grid ? to_grid(entry.second) : entry.second);
-    }
-  }
+  if (fit.table->role != TableRole::ours) result.table = fit.table;
+  Translator translator(fit, result);
+  for (const auto& entry : weights) translator.take(entry);
   return result;
 }
 
@@ -203,9 +154,12 @@ WeightLayout TranslatedWeights::layout() const {
 
 std::vector<std::string> TranslatedWeights::names_of(const std::string& ours) const {
   auto found = table ? find_row(*table, &NameRow::ours, ours) : std::nullopt;
+  const auto source = sources.find(ours);
+  const std::size_t parts = found ? found->row->theirs.parts() : 1;
+  if (source != sources.end()) return {source->second};
   if (!found) return {prefix + ours};
   std::vector<std::string> theirs;
-  for (found->match.part = 0; found->match.part < found->row->theirs.parts(); ++found->match.part) {
+  for (found->match.part = 0; found->match.part < parts; ++found->match.part) {
     std::string name = found->row->theirs.fill(found->match);
     if (!has_base && name.starts_with(table->base)) name.erase(0, table->base.size());
     theirs.push_back(prefix + name);
@@ -216,10 +170,35 @@ std::vector<std::string> TranslatedWeights::names_of(const std::string& ours) co
 Shape TranslatedWeights::shape_of(const std::string& ours, const Shape& shape) const {
   const auto found = table ? find_row(*table, &NameRow::ours, ours) : std::nullopt;
   if (!found || shape.size() == 0) return shape;
-  if (found->row->flat_grid && shape.size() == 4) return {shape[0], shape[1] * shape[2], shape[3]};
   Shape of_part = shape;
   of_part[0] /= static_cast<std::int64_t>(found->row->theirs.parts());
-  return of_part;
+  return shape_in_their_form(of_part, found->row->form);
+}
+
+std::vector<std::string> TranslatedWeights::notes() const {
+  std::vector<std::string> all;
+  if (table) {
+    all.push_back(fmt::format("read {} tensors under the names of {}",
+                              names.size() - derived.size() - unused.size() - copies.size(), description()));
+  }
+  if (!prefix.empty()) {
+    const auto prefixed =
+        std::ranges::count_if(names, [&](const std::string& name) { return name.starts_with(prefix); });
+    all.push_back(fmt::format("removed \"{}\", with which {} of the {} names began", prefix, prefixed, names.size()));
+  }
+  if (!copies.empty()) {
+    all.push_back(
+        fmt::format("left out {} tensors of another model in the same file, such as {}", copies.size(), copies[0]));
+  }
+  if (!derived.empty()) {
+    all.push_back(
+        fmt::format("left out {} buffers that follow from the sizes, such as {}", derived.size(), derived[0]));
+  }
+  if (!unused.empty()) {
+    all.push_back(fmt::format("left out {}: classifiers see the class token itself, here as in transformers",
+                              fmt::join(unused, ", ")));
+  }
+  return all;
 }
 
 // ---- From ours to another layout ----
@@ -261,7 +240,8 @@ StateDict to_layout(const StateDict& weights, WeightLayout layout) {
     VT_CHECK(found, "to_layout: {} has no name in {}", ours, table.description);
     const auto parts = static_cast<std::int64_t>(found->row->theirs.parts());
     if (parts == 1) {
-      result.emplace_back(found->row->theirs.fill(found->match), found->row->flat_grid ? to_flat(tensor) : tensor);
+      result.emplace_back(found->row->theirs.fill(found->match),
+                          found->row->form == TensorForm::flat_grid ? to_flat_grid(tensor) : tensor);
       if (layout == WeightLayout::torchvision && ours.ends_with(".relative_position_bias_table")) {
         add_index(result, result.back().first, tensor);
       }

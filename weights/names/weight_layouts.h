@@ -5,12 +5,14 @@
 //   model.load_state_dict(weights.state);  // our names
 //   const StateDict theirs = to_layout(model.state_dict(), WeightLayout::huggingface);
 //
-// Ours is timm's layout, and for CvT, which timm lacks, its authors'. ViT, distilled DeiT and CvT
-// (which torchvision lacks), Swin, ResNet and RegNet are known; of Swin also the files of its
-// authors. The names themselves stand in weights/names/weight_tables.cpp.
+// What wrappers put before the names, such as "module.", is found and removed. Ours is timm's
+// layout, and for CvT, which timm lacks, its authors'. ViT, distilled DeiT and CvT (which
+// torchvision lacks), Swin, ResNet and RegNet are known; of Swin also the files of its authors, of
+// ViT those of Google. The names themselves stand in weights/names/weight_tables.cpp.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,11 +36,15 @@ struct TranslatedWeights {
   std::vector<std::string> unused;   // names of layers that the library's classifiers do not use, left out as well
   std::vector<std::string> names;    // every name of the file
   const NameTable* table = nullptr;  // nullptr: the file's names are ours, as they stand
-  std::string prefix;                // "module." or "model.", where all names of the file had it
+  std::vector<std::string> copies;   // names of a second model in the file, left out: "model." beside "model_ema."
+  std::string prefix;                // "module." or what else stood before most names and was removed
   bool has_base = true;              // whether the names have the table's base, such as "vit."
+  std::map<std::string, std::string> sources;  // by our name, that of the file, where it is one
 
   /// "torchvision's Swin"; "timm" where nothing had to be translated.
   std::string description() const;
+  /// What was renamed, removed and left out, for a user; empty where nothing was.
+  std::vector<std::string> notes() const;
   /// Whose names the file has; timm where nothing had to be translated, and for Swin's authors.
   WeightLayout layout() const;
   /// What the file calls a weight of ours, or would call it: three names for a `qkv` where query,

@@ -204,8 +204,8 @@ Rows ours_of(Rows rows) {
 std::vector<NameRow> compiled(const Rows& rows, TableRole role) {
   std::vector<NameRow> all;
   for (const auto& [ours, theirs] : rows) {
-    all.push_back(
-        {.ours = ours, .theirs = theirs, .flat_grid = ours == "absolute_pos_embed" && role != TableRole::ours});
+    const bool is_flat = ours == "absolute_pos_embed" && role != TableRole::ours;
+    all.push_back({.ours = ours, .theirs = theirs, .form = is_flat ? TensorForm::flat_grid : TensorForm::same});
   }
   return all;
 }
@@ -282,6 +282,7 @@ const std::vector<NameTable>& name_tables() {
     add_vits(all);
     add_swins(all);
     add_convnets(all);
+    for (NameTable& table : google_tables()) all.push_back(std::move(table));
     return all;
   }();
   return tables;

@@ -1,11 +1,12 @@
 // The names that other libraries give to weights, one table for each library and architecture.
-// Private to models/.
+// Private to weights/.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "weights/names/name_pattern.h"
+#include "weights/names/tensor_form.h"
 
 namespace vitrine {
 
@@ -13,7 +14,7 @@ namespace vitrine {
 /// after the other along dim 0.
 struct NameRow {
   NamePattern ours, theirs;
-  bool flat_grid = false;  // theirs (1, H W, C) is our (1, H, W, C)
+  TensorForm form = TensorForm::same;
 };
 
 /// What a table serves for, besides reading files with its names.
@@ -34,6 +35,9 @@ struct NameTable {
   std::vector<NamePattern> derived = {};  // buffers that follow from the sizes, such as index tables and masks
   std::vector<NamePattern> unused = {};   // layers of the library's models that its classifiers do not use
 };
+
+/// Those of Google's .npz files (weights/names/google_tables.cpp).
+std::vector<NameTable> google_tables();
 
 /// All of them; for each architecture ours (timm's) before the others.
 const std::vector<NameTable>& name_tables();
