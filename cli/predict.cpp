@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "cli/commands.h"
+#include "data/formats/formats.h"
 #include "ops/ops.h"
 #include "train/recipe/setup.h"
 #include "weights/model_folder.h"

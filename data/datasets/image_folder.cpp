@@ -4,6 +4,7 @@
 #include <map>
 
 #include "data/datasets/dataset.h"
+#include "data/formats/formats.h"
 #include "tensor/error.h"
 
 namespace vitrine {
