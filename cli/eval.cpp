@@ -11,6 +11,7 @@
 #include "train/evaluate.h"
 #include "train/recipe/bare_weights.h"
 #include "train/recipe/setup.h"
+#include "weights/files/config_file.h"
 
 namespace vitrine {
 namespace {
@@ -61,6 +62,25 @@ void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, con
                                      name - ours.begin(), *name, known == theirs.end() ? "none" : *known));
 }
 
+/// The data in the class order of the weights, where neither a flag nor names of classes tell it
+/// and the two orders differ: weights with timm's config.json have natural order; others are taken
+/// to have the data's, with a warning.
+DatasetPtr in_order_of_weights(const std::filesystem::path& checkpoint, LoadedModel& loaded, Recipe recipe,
+                               DatasetPtr data) {
+  if (!recipe.class_order.empty() || !loaded.label_names.empty() || !orders_differ(data->class_names())) return data;
+  const auto folder = std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
+  const auto config = folder / "config.json";
+  if (std::filesystem::exists(config) && ConfigFile(config).has("pretrained_cfg")) {
+    loaded.notes.push_back("class folders in natural order, as timm has it; --class-order sorted for torchvision's");
+    recipe.class_order = "natural";
+    return open_split(recipe, recipe.val_split);
+  }
+  loaded.notes.push_back(
+      "warning: class folders are sorted as torchvision does it, and the weights name no classes; "
+      "if they were trained by timm, give --class-order natural");
+  return data;
+}
+
 int run_eval(const EvalOptions& options) {
   VT_CHECK(std::filesystem::exists(options.checkpoint), "{}: no such file or folder", options.checkpoint);
   const Recipe recipe = options.recipe.apply(recipe_of_run(options.checkpoint));
@@ -72,12 +92,14 @@ int run_eval(const EvalOptions& options) {
     if (options.recipe.has("model")) summarize_model(recipe.model, model_options(recipe, 1));
     return open_placement(recipe);
   });
-  const DatasetPtr data = open_split(recipe, recipe.val_split);
+  DatasetPtr data = open_split(recipe, recipe.val_split);
   LoadedModel loaded = open_model(options, recipe, *data);
   VT_CHECK(loaded.model.classes() >= data->num_classes(),
            "{}: the model has {} outputs, expected at least {}, the classes of {}", options.checkpoint,
            loaded.model.classes(), data->num_classes(), recipe.data_dir);
+  data = in_order_of_weights(options.checkpoint, loaded, recipe, data);
   compare_class_names(options.checkpoint, loaded, *data);
+  for (const std::string& note : data->notes()) fmt::print(stderr, "data: {}\n", note);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(placement.device);
   Loader loader(data, eval_transform(loaded.preprocessing), eval_loader_options(recipe));
@@ -106,11 +128,10 @@ void add_eval(CLI::App& program, int& exit_code) {
   command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
       ->required();
   command->add_flag("--json", options->json, "print one JSON object");
-  options->recipe.add_to(
-      *command,
-      {"data-dir", "dataset", "val-split", "val-num-samples", "seed",  "batch-size",  "workers",  "bad-samples",
-       "threads",  "device",  "amp",       "amp-dtype",       "model", "num-classes", "img-size", "model-kwargs",
-       "crop-pct", "mean",    "std",       "interpolation"});
+  options->recipe.add_to(*command, {"data-dir",   "dataset", "class-order",  "val-split", "val-num-samples", "seed",
+                                    "batch-size", "workers", "bad-samples",  "threads",   "device",          "amp",
+                                    "amp-dtype",  "model",   "num-classes",  "img-size",  "model-kwargs",    "crop-pct",
+                                    "mean",       "std",     "interpolation"});
   command->callback([options, &exit_code] { exit_code = run_eval(*options); });
 }
 

@@ -8,6 +8,9 @@ namespace vitrine {
 void Trainer::describe() const {
   observer_.note(fmt::format("data: {} images to train on, {} to evaluate on, {} classes", data_.train->size(),
                              data_.val->size(), data_.train->num_classes()));
+  for (const DatasetPtr& data : {data_.train, data_.val}) {
+    for (const std::string& note : data->notes()) observer_.note("data: " + note);
+  }
   if (!train_batches_.note.empty()) {
     observer_.note(fmt::format("data: of those to train on, {}; of those to evaluate on, {}", train_batches_.note,
                                val_batches_.note));
