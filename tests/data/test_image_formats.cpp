@@ -134,6 +134,9 @@ TEST(ImageFormats, AreToldApartByContent) {
   const TemporaryFolder folder;
   write_file(folder / "gif.png", file_of("gif.grey"));
   write_file(folder / "webp.jpg", file_of("webp.lossless"));
+  std::filesystem::create_symlink("none.png", folder / "link.png");
+  expect_parts(error_of([&] { read_image(folder / "link.png"); }),
+               {"link.png: is a link to none.png, which is not there"});
   EXPECT_EQ(read_image(folder / "gif.png").width, 13);
   EXPECT_EQ(read_image(folder / "webp.jpg").width, 13);
   for (const char* name :

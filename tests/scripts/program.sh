@@ -103,6 +103,15 @@ grep -q '^class folders in natural order, as timm has it' err || fail "no note o
 "$vitrine" eval --checkpoint unnamed "${numbers[@]}" --json --class-order natural 2>/dev/null | cmp - natural || fail "--class-order natural"
 "$vitrine" eval --checkpoint unnamed "${numbers[@]}" --json --class-order sorted >three 2>err || fail "--class-order sorted: $(cat err)"
 if grep -q 'class folders' err; then fail "a warning beside --class-order: $(cat err)"; fi
+cp -r numbers/test numbers/train
+more=(--model vit_tiny_patch4_32 --model-kwargs patch_size=8 embed_dim=12 depth=1 num_heads=3 --num-classes 10
+  "${numbers[@]}" --batch-size 3 --epochs 1 --warmup-epochs 0 --initial-checkpoint numbered)
+"$vitrine" train "${more[@]}" --experiment sorted >log || fail "train on numbers: $(cat log)"
+grep -q '^warning: class folders are sorted as torchvision does it; if timm trained' log || fail "no warning: $(cat log)"
+"$vitrine" train "${more[@]}" --class-order natural --experiment natural >log || fail "train on numbers: $(cat log)"
+if grep -q 'class folders' log; then fail "a warning beside --class-order: $(cat log)"; fi
+tr -d ' \n' <runs/natural/config.json | grep -q '"label_names":\["1","2","10"\]' || fail "--class-order: $(cat runs/natural/config.json)"
+"$vitrine" eval --checkpoint runs/natural >out || fail "eval of a run in natural order: $(cat out)"
 
 # ---- What would go wrong without a word ----
 names=$(sed -n 's/.*"label_names": *\[\(.*\)\].*/\1/p' <<<"$(tr -d '\n' <runs/whole/config.json)" | tr -d '" ')
