@@ -62,22 +62,29 @@ void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, con
                                      name - ours.begin(), *name, known == theirs.end() ? "none" : *known));
 }
 
-/// The data in the class order of the weights, where neither a flag nor names of classes tell it
-/// and the two orders differ: weights with timm's config.json have natural order; others are taken
-/// to have the data's, with a warning.
+/// The data in the class order of the weights, where no flag tells it and the two orders differ.
+/// Names of classes tell it; else weights with timm's config.json have natural order, and others are
+/// taken to be sorted, with a warning.
 DatasetPtr in_order_of_weights(const std::filesystem::path& checkpoint, LoadedModel& loaded, Recipe recipe,
                                DatasetPtr data) {
-  if (!recipe.class_order.empty() || !loaded.label_names.empty() || !orders_differ(data->class_names())) return data;
+  const std::vector<std::string>& names = data->class_names();
+  if (!recipe.class_order.empty() || !orders_differ(names)) return data;
   const auto folder = std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
   const auto config = folder / "config.json";
-  if (std::filesystem::exists(config) && ConfigFile(config).has("pretrained_cfg")) {
-    loaded.notes.push_back("class folders in natural order, as timm has it; --class-order sorted for torchvision's");
+  const bool is_named = !loaded.label_names.empty();
+  const bool is_timms = !is_named && std::filesystem::exists(config) && ConfigFile(config).has("pretrained_cfg");
+  if (is_timms || in_order(names, ClassOrder::natural) == loaded.label_names) {
+    if (is_timms) {
+      loaded.notes.push_back("class folders in natural order, as timm has it; --class-order sorted for torchvision's");
+    }
     recipe.class_order = "natural";
     return open_split(recipe, recipe.val_split);
   }
-  loaded.notes.push_back(
-      "warning: class folders are sorted as torchvision does it, and the weights name no classes; "
-      "if they were trained by timm, give --class-order natural");
+  if (!is_named) {
+    loaded.notes.push_back(
+        "warning: class folders are sorted as torchvision does it, and the weights name no classes; "
+        "if they were trained by timm, give --class-order natural");
+  }
   return data;
 }
 

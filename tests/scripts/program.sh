@@ -111,7 +111,11 @@ grep -q '^warning: class folders are sorted as torchvision does it; if timm trai
 "$vitrine" train "${more[@]}" --class-order natural --experiment natural >log || fail "train on numbers: $(cat log)"
 if grep -q 'class folders' log; then fail "a warning beside --class-order: $(cat log)"; fi
 tr -d ' \n' <runs/natural/config.json | grep -q '"label_names":\["1","2","10"\]' || fail "--class-order: $(cat runs/natural/config.json)"
-"$vitrine" eval --checkpoint runs/natural >out || fail "eval of a run in natural order: $(cat out)"
+mkdir named && cp runs/natural/{model.safetensors,config.json} named
+for weights in runs/natural named; do
+  "$vitrine" eval --checkpoint $weights "${numbers[@]}" >out 2>err || fail "eval in natural order: $(cat err)"
+  if grep -q 'warning' err; then fail "a warning where names tell the order: $(cat err)"; fi
+done
 
 # ---- What would go wrong without a word ----
 names=$(sed -n 's/.*"label_names": *\[\(.*\)\].*/\1/p' <<<"$(tr -d '\n' <runs/whole/config.json)" | tr -d '" ')
