@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_options.h"
+#include "data/formats/formats.h"
 #include "train/recipe/augmentation_sheet.h"
 
 namespace vitrine {

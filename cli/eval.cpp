@@ -11,6 +11,7 @@
 #include "train/recipe/bare_weights.h"
 #include "train/recipe/match_classes.h"
 #include "train/recipe/setup.h"
+#include "weights/files/config_file.h"
 
 namespace vitrine {
 namespace {
@@ -45,6 +46,32 @@ LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const D
   return loaded;
 }
 
+/// The data in the class order of the weights, where no flag tells it and the two orders differ.
+/// Names of classes tell it; else weights with timm's config.json have natural order, and others
+/// are taken to be sorted, with a warning.
+DatasetPtr in_order_of_weights(const std::filesystem::path& checkpoint, LoadedModel& loaded, Recipe recipe,
+                               DatasetPtr data) {
+  const std::vector<std::string>& names = data->class_names();
+  if (!recipe.class_order.empty() || !orders_differ(names)) return data;
+  const auto folder = std::filesystem::is_directory(checkpoint) ? checkpoint : checkpoint.parent_path();
+  const auto config = folder / "config.json";
+  const bool is_named = !loaded.label_names.empty();
+  const bool is_timms = !is_named && std::filesystem::exists(config) && ConfigFile(config).has("pretrained_cfg");
+  if (is_timms || in_order(names, ClassOrder::natural) == loaded.label_names) {
+    if (is_timms) {
+      loaded.notes.push_back("class folders in natural order, as timm has it; --class-order sorted for torchvision's");
+    }
+    recipe.class_order = "natural";
+    return open_split(recipe, recipe.val_split);
+  }
+  if (!is_named) {
+    loaded.notes.push_back(
+        "warning: class folders are sorted as torchvision does it, and the weights name no classes; "
+        "if they were trained by timm, give --class-order natural");
+  }
+  return data;
+}
+
 int run_eval(const EvalOptions& options) {
   VT_CHECK(std::filesystem::exists(options.checkpoint), "{}: no such file or folder", options.checkpoint);
   const Recipe recipe = options.recipe.apply(recipe_of_run(options.checkpoint));
@@ -56,9 +83,11 @@ int run_eval(const EvalOptions& options) {
     if (options.recipe.has("model")) summarize_model(recipe.model, model_options(recipe, 1));
     return open_placement(recipe);
   });
-  const DatasetPtr data = open_split(recipe, recipe.val_split);
+  DatasetPtr data = open_split(recipe, recipe.val_split);
   LoadedModel loaded = open_model(options, recipe, *data);
+  data = in_order_of_weights(options.checkpoint, loaded, recipe, data);
   const MatchedClasses matched = match_classes(data, loaded, options.checkpoint);
+  for (const std::string& note : data->notes()) fmt::print(stderr, "data: {}\n", note);
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   for (const std::string& note : matched.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(placement.device);
@@ -87,11 +116,10 @@ void add_eval(CLI::App& program, int& exit_code) {
   const auto options = std::make_shared<EvalOptions>();
   command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_flag("--json", options->json, "print one JSON object");
-  options->recipe.add_to(
-      *command,
-      {"data-dir", "dataset", "val-split", "val-num-samples", "seed",  "batch-size",  "workers",  "bad-samples",
-       "threads",  "device",  "amp",       "amp-dtype",       "model", "num-classes", "img-size", "model-kwargs",
-       "crop-pct", "mean",    "std",       "interpolation"});
+  options->recipe.add_to(*command, {"data-dir",   "dataset", "class-order",  "val-split", "val-num-samples", "seed",
+                                    "batch-size", "workers", "bad-samples",  "threads",   "device",          "amp",
+                                    "amp-dtype",  "model",   "num-classes",  "img-size",  "model-kwargs",    "crop-pct",
+                                    "mean",       "std",     "interpolation"});
   command->callback([options, &exit_code] { exit_code = run_eval(*options); });
 }
 

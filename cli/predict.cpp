@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "cli/commands.h"
+#include "data/formats/formats.h"
 #include "ops/ops.h"
 #include "train/recipe/match_classes.h"
 #include "train/recipe/setup.h"
@@ -47,6 +48,17 @@ std::vector<Guess> classify(const LoadedModel& loaded, const std::string& path, 
   return guesses;
 }
 
+/// Prints the guesses, or adds them to the JSON list.
+void report(const std::string& path, const std::vector<Guess>& guesses, bool as_json, nlohmann::ordered_json& json) {
+  auto list = nlohmann::ordered_json::array();
+  for (const Guess& guess : guesses) {
+    if (!as_json) fmt::print("  {:6.2f}%  {}\n", 100 * guess.probability, guess.label);
+    list.push_back({{"label", guess.label}, {"probability", guess.probability}});
+  }
+  json.push_back({{"image", path}, {"predictions", list}});
+}
+
+/// Exit code 1 where an image could not be read; the others are classified all the same.
 int run_predict(const PredictOptions& options) {
   const Device device = from_flags([&] { return open_device(options.device); });
   LoadedModel loaded = load_model(options.checkpoint);
@@ -54,18 +66,20 @@ int run_predict(const PredictOptions& options) {
   for (const std::string& note : loaded.notes) fmt::print(stderr, "{}\n", note);
   loaded.model.move_to(device);
   auto json = nlohmann::ordered_json::array();
+  int exit_code = exit_success;
   for (const std::string& path : options.images) {
-    const std::vector<Guess> guesses = classify(loaded, path, options.top, device);
-    if (!options.json) fmt::print("{}\n", path);
-    auto list = nlohmann::ordered_json::array();
-    for (const Guess& guess : guesses) {
-      if (!options.json) fmt::print("  {:6.2f}%  {}\n", 100 * guess.probability, guess.label);
-      list.push_back({{"label", guess.label}, {"probability", guess.probability}});
+    try {
+      const std::vector<Guess> guesses = classify(loaded, path, options.top, device);
+      if (!options.json) fmt::print("{}\n", path);
+      report(path, guesses, options.json, json);
+    } catch (const Error& error) {
+      fmt::print(stderr, "vitrine predict: {}\n", error.what());
+      json.push_back({{"image", path}, {"error", error.what()}});
+      exit_code = exit_failure;
     }
-    json.push_back({{"image", path}, {"predictions", list}});
   }
   if (options.json) fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
-  return exit_success;
+  return exit_code;
 }
 
 }  // namespace
@@ -73,7 +87,7 @@ int run_predict(const PredictOptions& options) {
 void add_predict(CLI::App& program, int& exit_code) {
   CLI::App* command = program.add_subcommand("predict", "classify images: vitrine predict --checkpoint RUN IMAGE...");
   const auto options = std::make_shared<PredictOptions>();
-  command->add_option("images", options->images, "JPEG or PNG files")->required()->type_name("IMAGE");
+  command->add_option("images", options->images, "image files: " + image_extensions())->required()->type_name("IMAGE");
   command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_option("--top", options->top, "classes to show")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--device", options->device, "cpu or cuda")->capture_default_str();

@@ -1,6 +1,6 @@
 # The libraries that Vitrine needs, listed once: the build and the installed package both read this file.
 
-set(VITRINE_DEPENDENCIES Threads fmt CBLAS OpenMP DNNL JPEG PNG ZLIB yaml-cpp)
+set(VITRINE_DEPENDENCIES Threads fmt CBLAS OpenMP DNNL JPEG PNG WebP TIFF GIF ZLIB yaml-cpp)
 
 # Gives a library one name where its releases disagree. Call it after the packages have been found.
 macro(vitrine_name_dependencies)

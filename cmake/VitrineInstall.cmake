@@ -21,5 +21,5 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/cmake/vitrineConfigVersio
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/cmake/vitrineConfig.cmake ${PROJECT_BINARY_DIR}/cmake/vitrineConfigVersion.cmake
               ${PROJECT_SOURCE_DIR}/cmake/VitrineDependencies.cmake ${PROJECT_SOURCE_DIR}/cmake/FindCBLAS.cmake
-              ${PROJECT_SOURCE_DIR}/cmake/FindDNNL.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/FindDNNL.cmake ${PROJECT_SOURCE_DIR}/cmake/FindWebP.cmake
         DESTINATION ${package_folder})

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "data/formats/formats.h"
 #include "ops/ops.h"
 #include "train/recipe/setup.h"
 #include "train/trainer.h"

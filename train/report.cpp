@@ -8,6 +8,15 @@ namespace vitrine {
 void Trainer::describe() const {
   observer_.note(fmt::format("data: {} images to train on, {} to evaluate on, {} classes", data_.train->size(),
                              data_.val->size(), data_.train->num_classes()));
+  for (const DatasetPtr& data : {data_.train, data_.val}) {
+    for (const std::string& note : data->notes()) observer_.note("data: " + note);
+  }
+  if (!recipe_.initial_checkpoint.empty() && recipe_.class_order.empty() && orders_differ(data_.train->class_names())) {
+    observer_.note(
+        "warning: class folders are sorted as torchvision does it; if timm trained the weights of "
+        "--initial-checkpoint, "
+        "give --class-order natural");
+  }
   if (!train_batches_.note.empty()) {
     observer_.note(fmt::format("data: of those to train on, {}; of those to evaluate on, {}", train_batches_.note,
                                val_batches_.note));

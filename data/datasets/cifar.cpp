@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "data/datasets/dataset.h"
+#include "data/image/file_bytes.h"
 #include "tensor/error.h"
 
 namespace vitrine {

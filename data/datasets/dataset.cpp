@@ -28,6 +28,7 @@ class MemoryDataset : public Dataset {
  public:
   MemoryDataset(DatasetPtr source, int threads) : source_(std::move(source)) {
     class_names_ = source_->class_names();
+    notes_ = source_->notes();
     const auto count = static_cast<std::size_t>(source_->size());
     samples_.resize(count);
     failures_.resize(count);

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/datasets/class_order.h"
 #include "data/image/image.h"
 
 namespace vitrine {
@@ -34,20 +35,25 @@ class Dataset {
 
   const std::vector<std::string>& class_names() const { return class_names_; }
   std::int64_t num_classes() const { return static_cast<std::int64_t>(class_names_.size()); }
+  /// What a user should know, a line each: which files of the folder are not in the dataset.
+  const std::vector<std::string>& notes() const { return notes_; }
 
  protected:
-  std::vector<std::string> class_names_;
+  std::vector<std::string> class_names_, notes_;
 };
 
 using DatasetPtr = std::shared_ptr<const Dataset>;
 
 // ---- One function for each kind ----
 
-/// `folder`/<class>/<file>.{jpg,jpeg,png}, any letter case; classes are the subfolders sorted by
-/// name, as in torchvision. A missing folder, no class, or a class without an image is an Error.
-DatasetPtr open_image_folder(const std::filesystem::path& folder);
+/// `folder`/<class>/.../<file>, at any depth, of every format of data/formats/formats.h by its
+/// extension in any letter case. Hidden files and folders (.DS_Store, ._x.png) and other files are
+/// left out, and notes() names them; links are followed, but not to a folder above. A missing
+/// folder, no class, or a class without an image is an Error.
+DatasetPtr open_image_folder(const std::filesystem::path& folder, ClassOrder order = ClassOrder::sorted);
 /// The folder `root`/`split`; for an evaluation split, that of any of its usual names.
-DatasetPtr open_image_folder(const std::filesystem::path& root, const std::string& split);
+DatasetPtr open_image_folder(const std::filesystem::path& root, const std::string& split,
+                             ClassOrder order = ClassOrder::sorted);
 
 /// data_batch_1.bin ... data_batch_5.bin or test_batch.bin (CIFAR-10), train.bin or test.bin with
 /// the fine label (CIFAR-100), at `root` or in the folder that the published archive makes there.
@@ -70,14 +76,15 @@ DatasetPtr make_shapes(std::int64_t size, const std::string& split, std::uint64_
 // ---- All kinds ----
 
 struct DatasetOptions {
-  std::string kind = {};                      // of dataset_kinds(); empty: found out from `root`
-  std::filesystem::path root = {};            // not used by shapes
-  std::string split = "train";                // or any of evaluation_splits: the one of them that is there
-  std::int64_t train_size = 20'000;           // of shapes
-  std::int64_t test_size = 2'000;             // of shapes
-  std::uint64_t seed = 0;                     // of shapes
-  std::size_t memory = std::size_t{1} << 30;  // in bytes; a dataset whose pixels fit is decoded once and kept
-  int threads = 0;                            // that decode it; 0 = one per core
+  std::string kind = {};                        // of dataset_kinds(); empty: found out from `root`
+  std::filesystem::path root = {};              // not used by shapes
+  std::string split = "train";                  // or any of evaluation_splits: the one of them that is there
+  ClassOrder class_order = ClassOrder::sorted;  // of an image folder
+  std::int64_t train_size = 20'000;             // of shapes
+  std::int64_t test_size = 2'000;               // of shapes
+  std::uint64_t seed = 0;                       // of shapes
+  std::size_t memory = std::size_t{1} << 30;    // in bytes; a dataset whose pixels fit is decoded once and kept
+  int threads = 0;                              // that decode it; 0 = one per core
 };
 
 /// Opens the dataset, or throws an Error that says what was looked for and which kinds there are.

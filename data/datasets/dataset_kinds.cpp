@@ -42,7 +42,9 @@ const std::vector<DatasetKind>& dataset_kinds() {
        [](const fs::path& root) {
          return holds_any(root, {"train", "test", "val", "validation"});
        },
-       [](const DatasetOptions& o) { return cache_if_small(open_image_folder(o.root, o.split), o.memory, o.threads); }},
+       [](const DatasetOptions& o) {
+         return cache_if_small(open_image_folder(o.root, o.split, o.class_order), o.memory, o.threads);
+       }},
       {"cifar10", "", "data_batch_1.bin (CIFAR-10)",
        [](const fs::path& root) {
          return holds_any(root, {"data_batch_1.bin", "test_batch.bin", "cifar-10-batches-bin"});

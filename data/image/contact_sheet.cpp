@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "data/image/file_bytes.h"
 #include "data/image/font.h"
 #include "tensor/error.h"
 

@@ -13,6 +13,10 @@ namespace vitrine {
 std::vector<std::uint8_t> read_bytes(const std::filesystem::path& path, std::size_t max_bytes) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status) && std::filesystem::is_symlink(path, error)) {
+    throw Error(fmt::format("{}: is a link to {}, which is not there", path.string(),
+                            std::filesystem::read_symlink(path, error).string()));
+  }
   VT_CHECK(std::filesystem::exists(status), "{}: no such file", path.string());
   VT_CHECK(std::filesystem::is_regular_file(status), "{}: not a regular file", path.string());
   const std::uintmax_t size = std::filesystem::file_size(path, error);

@@ -1,7 +1,5 @@
-// What all images share: memory, and telling formats apart.
+// The memory of an image.
 #include "data/image/image.h"
-
-#include <cstring>
 
 #include "tensor/error.h"
 
@@ -12,14 +10,5 @@ Image::Image(int rows, int columns, int channel_count) : height(rows), width(col
   pixels.resize(static_cast<std::size_t>(height) * static_cast<std::size_t>(width) *
                 static_cast<std::size_t>(channels));
 }
-
-Image decode_image(Bytes file, std::string_view name) {
-  if (file.size() >= 2 && file[0] == 0xFF && file[1] == 0xD8) return decode_jpeg(file, name);
-  if (file.size() >= 4 && std::memcmp(file.data(), "\x89PNG", 4) == 0) return decode_png(file, name);
-  throw Error(fmt::format("{}: neither a JPEG (FF D8) nor a PNG (89 50 4E 47): {} bytes that begin with{}", name,
-                          file.size(), first_bytes(file)));
-}
-
-Image read_image(const std::filesystem::path& path) { return decode_image(read_bytes(path), path.string()); }
 
 }  // namespace vitrine

@@ -1,16 +1,12 @@
-// Image: 8-bit pixels in memory, and the JPEG and PNG files they come from.
+// Image: 8-bit pixels in memory. data/formats/formats.h reads them from files.
 //
-//   Image photo = read_image("dog.jpg");   // always RGB, whatever the file holds
+//   Image photo = read_image("dog.jpg");
 //   photo.height, photo.width, photo.at(y, x)[0]
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
-#include <string_view>
 #include <vector>
-
-#include "data/image/file_bytes.h"
 
 namespace vitrine {
 
@@ -34,19 +30,5 @@ struct Image {
            static_cast<std::size_t>(channels);
   }
 };
-
-/// The decoders give RGB: grey is repeated, CMYK is converted, alpha is dropped (as Pillow's
-/// convert("RGB") does). `name` stands for the file in messages. A damaged, truncated or lying file
-/// is an Error that names it and the reason.
-Image decode_jpeg(Bytes file, std::string_view name);
-Image decode_png(Bytes file, std::string_view name);
-
-/// JPEG or PNG, told apart by the first bytes.
-Image decode_image(Bytes file, std::string_view name);
-Image read_image(const std::filesystem::path& path);
-
-/// A PNG file of an image with 1 (grey) or 3 channels.
-std::vector<std::uint8_t> encode_png(const Image& image);
-void write_png(const Image& image, const std::filesystem::path& path);
 
 }  // namespace vitrine

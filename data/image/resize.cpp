@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "data/image/file_bytes.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -81,6 +82,38 @@ void resize_row(const std::uint8_t* row, const Taps& taps, std::uint8_t* output)
   }
 }
 
+/// The pixels of `box` with every row resized by `taps`.
+Image resize_horizontally(const Image& image, Box box, const Taps& taps) {
+  Image result(box.height, static_cast<int>(taps.first.size()));
+  for (int y = 0; y < box.height; ++y) resize_row(image.at(box.top + y, box.left), taps, result.at(y, 0));
+  return result;
+}
+
+/// The pixels of `box` with every column resized by `taps`: weighted sums of whole rows.
+Image resize_vertically(const Image& image, Box box, const Taps& taps) {
+  Image result(static_cast<int>(taps.first.size()), box.width);
+  const std::size_t row_bytes = 3 * static_cast<std::size_t>(box.width);
+  std::vector<std::int32_t> sum(row_bytes);
+  for (int y = 0; y < result.height; ++y) {
+    const auto output_row = static_cast<std::size_t>(y);
+    const std::int32_t* weight = &taps.weight[output_row * static_cast<std::size_t>(taps.width)];
+    std::ranges::fill(sum, half);
+    for (int k = 0; k < taps.count[output_row]; ++k) {
+      const std::uint8_t* input = image.at(box.top + taps.first[output_row] + k, box.left);
+      for (std::size_t i = 0; i < row_bytes; ++i) sum[i] += input[i] * weight[k];
+    }
+    std::uint8_t* output = result.at(y, 0);
+    for (std::size_t i = 0; i < row_bytes; ++i) output[i] = to_byte(sum[i]);
+  }
+  return result;
+}
+
+/// Whether Pillow 13 runs the vertical pass first: the height shrinks, and by more than twice what
+/// the width does.
+bool is_vertical_first(Box box, int height, int width) {
+  return height < box.height && box.height - height > 2 * (box.width - width);
+}
+
 void check_box(const Image& image, Box box, std::string_view op) {
   VT_CHECK(image.channels == 3, "{}: the image has {} channels, expected 3", op, image.channels);
   VT_CHECK(box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 && box.height <= image.height - box.top &&
@@ -113,25 +146,10 @@ Image resized_crop(const Image& image, Box box, int height, int width, Interpola
 
   const Taps columns = make_taps(box.width, width, interpolation);
   const Taps rows = make_taps(box.height, height, interpolation);
-  Image wide(box.height, width);  // after the horizontal pass
-  for (int y = 0; y < box.height; ++y) resize_row(image.at(box.top + y, box.left), columns, wide.at(y, 0));
-
-  Image result(height, width);
-  const std::size_t row_bytes = 3 * static_cast<std::size_t>(width);
-  std::vector<std::int32_t> sum(row_bytes);
-  for (int y = 0; y < height; ++y) {
-    const auto output_row = static_cast<std::size_t>(y);
-    std::ranges::fill(sum, half);
-    for (int k = 0; k < rows.count[output_row]; ++k) {
-      const std::int32_t weight =
-          rows.weight[output_row * static_cast<std::size_t>(rows.width) + static_cast<std::size_t>(k)];
-      const std::uint8_t* input = wide.at(rows.first[output_row] + k, 0);
-      for (std::size_t i = 0; i < row_bytes; ++i) sum[i] += input[i] * weight;
-    }
-    std::uint8_t* output = result.at(y, 0);
-    for (std::size_t i = 0; i < row_bytes; ++i) output[i] = to_byte(sum[i]);
+  if (is_vertical_first(box, height, width)) {
+    return resize_horizontally(resize_vertically(image, box, rows), {0, 0, height, box.width}, columns);
   }
-  return result;
+  return resize_vertically(resize_horizontally(image, box, columns), {0, 0, box.height, width}, rows);
 }
 
 Image resize(const Image& image, int height, int width, Interpolation interpolation) {

@@ -1,9 +1,13 @@
 // Resizing and cropping of 8-bit images, equal to Pillow's antialiased filters.
 //
 // Source: the resampling described in Pillow's documentation ("Filters", resize with reducing_gap =
-// None): two passes, horizontal then vertical, each a weighted sum of the pixels under the filter,
-// with 22-bit fixed-point weights and rounding to 8 bits after each pass. The filter is stretched
-// by the reduction, which is what "antialiased" means.
+// None): a horizontal and a vertical pass, each a weighted sum of the pixels under the filter, with
+// 22-bit fixed-point weights and rounding to 8 bits after each pass. The filter is stretched by the
+// reduction, which is what "antialiased" means.
+//
+// The order of the passes shows in the rounding. It is that of Pillow 13 (pull request 9549):
+// vertical first where the height shrinks by more than twice as many pixels as the width, else
+// horizontal first, as Pillow did it always up to version 12.
 #pragma once
 
 #include <string_view>

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/datasets/dataset.h"
+#include "data/formats/formats.h"
 #include "tensor/error.h"
 
 namespace vitrine::testing {

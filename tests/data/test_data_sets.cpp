@@ -1,4 +1,4 @@
-// Tests of the datasets: image folder, CIFAR, IDX, the generated shapes, and opening by kind.
+// Tests of the datasets: CIFAR, IDX, the generated shapes, and opening by kind.
 #include <gtest/gtest.h>
 #include <zlib.h>
 
@@ -38,31 +38,6 @@ std::vector<std::uint8_t> cifar_file(std::size_t label_bytes, std::vector<std::u
     }
   }
   return file;
-}
-
-TEST(ImageFolder, ClassesAreSortedFoldersAndImagesAreFoundInAnyCase) {
-  const TemporaryFolder folder;
-  write_file(folder / "train/zebra/2.JPG", rgb_jpeg);
-  write_file(folder / "train/zebra/1.jpeg", rgb_jpeg);
-  write_file(folder / "train/ant/x.PNG", encode_png(noise_image(4, 6)));
-  write_file(folder / "train/ant/notes.txt", {'h', 'i'});
-  write_file(folder / "train/.cache/x.png", {});
-  const DatasetPtr dataset = open_image_folder(folder / "train");
-  EXPECT_EQ(dataset->class_names(), (std::vector<std::string>{"ant", "zebra"}));
-  ASSERT_EQ(dataset->size(), 3);
-  EXPECT_EQ(dataset->get(0).label, 0);
-  EXPECT_EQ(dataset->get(0).image.pixels, noise_image(4, 6).pixels);
-  EXPECT_EQ(dataset->name(1), (folder / "train/zebra/1.jpeg").string());
-  EXPECT_EQ(dataset->get(2).label, 1);
-}
-
-TEST(ImageFolder, ErrorsNameTheFolder) {
-  const TemporaryFolder folder;
-  expect_parts(error_of([&] { open_image_folder(folder / "none"); }), {"none", "no such folder"});
-  expect_parts(error_of([&] { open_image_folder(folder.path()); }), {folder.path().string(), "no class"});
-  write_file(folder / "full/x.png", encode_png(noise_image(4, 4)));
-  write_file(folder / "hollow/notes.txt", {});
-  expect_parts(error_of([&] { open_image_folder(folder.path()); }), {"hollow", "no image", ".png"});
 }
 
 TEST(Cifar, ReadsRecordsOfBothKinds) {

@@ -55,14 +55,11 @@ TEST(Resize, EqualsPillowToTheLastBit) {
     if (entry.name == "source" || entry.name.starts_with("crop.")) continue;  // those let pixels outside the box in
     const Interpolation filter = interpolation_from_name(entry.name.substr(0, entry.name.find('.')));
     const Image expected = image_from(golden.read(entry.name));
-    Image result = resize(source, expected.height, expected.width, filter);
-    if (entry.name.ends_with(".7x90")) {  // so flat that Pillow 13, which made the file, goes down before it goes right
-      result = resize(resize(source, 7, source.width, filter), 7, 90, filter);
-    }
+    const Image result = resize(source, expected.height, expected.width, filter);
     EXPECT_EQ(worst_difference(result, expected), 0) << entry.name;
     ++compared;
   }
-  EXPECT_GE(compared, 12);
+  EXPECT_GE(compared, 20);
 }
 
 TEST(Resize, IsTheWeightedMeanUnderAStretchedTriangle) {

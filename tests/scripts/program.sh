@@ -80,6 +80,42 @@ printf '%s' iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGMQaGD44AAA
 "$vitrine" predict --checkpoint runs/whole grey.png --top 3 >predictions || fail "predict: $(cat predictions)"
 [[ $(grep -c '%  ' predictions) == 3 ]] || fail "predict: $(cat predictions)"
 refuse 1 "none.png" predict --checkpoint runs/whole none.png
+# One bad image of three: the others are predicted.
+printf 'version https://git-lfs.github.com/spec/v1\n' >lfs.jpg
+refuse 1 "vitrine predict: lfs.jpg: is a Git LFS pointer" predict --checkpoint runs/whole grey.png lfs.jpg grey.png --top 1
+[[ $(grep -c '%  ' out) == 2 ]] || fail "predict: $(cat out)"
+refuse 1 "lfs.jpg: is a Git LFS pointer" predict --checkpoint runs/whole grey.png lfs.jpg grey.png --top 1 --json
+[[ $(grep -c '"predictions"' out) == 2 && $(grep -c '"error": "lfs.jpg: is a Git LFS pointer' out) == 1 ]] || fail "predict: $(cat out)"
+
+# ---- Folders of images ----
+for class in 1 2 10; do mkdir -p numbers/test/$class/deep && cp grey.png numbers/test/$class/deep; done
+touch numbers/test/notes.txt numbers/test/1/._x.png
+mkdir numbered unnamed && cp runs/whole/model.safetensors numbered
+numbers=(--dataset folder --data-dir numbers)
+"$vitrine" eval --checkpoint numbered --model vit_tiny_patch4_32 --num-classes 10 \
+  --model-kwargs patch_size=8 embed_dim=12 depth=1 num_heads=3 "${numbers[@]}" >out 2>err || fail "eval of numbers: $(cat err)"
+grep -q '^warning: class folders are sorted as torchvision does it' err || fail "no warning of another class order: $(cat err)"
+grep -qx 'data: left out 2 files of numbers/test: notes.txt (no image extension), 1/._x.png (hidden)' err || fail "left out: $(cat err)"
+tr -d '\n' <runs/whole/config.json | sed 's/, *"label_names": *\[[^]]*\]//' >unnamed/config.json
+cp runs/whole/model.safetensors unnamed
+"$vitrine" eval --checkpoint unnamed "${numbers[@]}" --json >natural 2>err || fail "eval of numbers: $(cat err)"
+grep -q '^class folders in natural order, as timm has it' err || fail "no note on the class order: $(cat err)"
+"$vitrine" eval --checkpoint unnamed "${numbers[@]}" --json --class-order natural 2>/dev/null | cmp - natural || fail "--class-order natural"
+"$vitrine" eval --checkpoint unnamed "${numbers[@]}" --json --class-order sorted >three 2>err || fail "--class-order sorted: $(cat err)"
+if grep -q 'class folders' err; then fail "a warning beside --class-order: $(cat err)"; fi
+cp -r numbers/test numbers/train
+more=(--model vit_tiny_patch4_32 --model-kwargs patch_size=8 embed_dim=12 depth=1 num_heads=3 --num-classes 10
+  "${numbers[@]}" --batch-size 3 --epochs 1 --warmup-epochs 0 --initial-checkpoint numbered)
+"$vitrine" train "${more[@]}" --experiment sorted >log || fail "train on numbers: $(cat log)"
+grep -q '^warning: class folders are sorted as torchvision does it; if timm trained' log || fail "no warning: $(cat log)"
+"$vitrine" train "${more[@]}" --class-order natural --experiment natural >log || fail "train on numbers: $(cat log)"
+if grep -q 'class folders' log; then fail "a warning beside --class-order: $(cat log)"; fi
+tr -d ' \n' <runs/natural/config.json | grep -q '"label_names":\["1","2","10"\]' || fail "--class-order: $(cat runs/natural/config.json)"
+mkdir named && cp runs/natural/{model.safetensors,config.json} named
+for weights in runs/natural named; do
+  "$vitrine" eval --checkpoint $weights "${numbers[@]}" >out 2>err || fail "eval in natural order: $(cat err)"
+  if grep -q 'warning' err; then fail "a warning where names tell the order: $(cat err)"; fi
+done
 
 # ---- What would go wrong without a word ----
 names=$(sed -n 's/.*"label_names": *\[\(.*\)\].*/\1/p' <<<"$(tr -d '\n' <runs/whole/config.json)" | tr -d '" ')

@@ -26,7 +26,7 @@ namespace vitrine {
 
 struct Recipe {
   // Data
-  std::string data_dir, dataset, train_split = "train", val_split = "test";
+  std::string data_dir, dataset, class_order, train_split = "train", val_split = "test";
   std::int64_t train_num_samples = 20'000, val_num_samples = 2'000;
   std::int64_t num_classes = 0, img_size = 0;
   std::optional<double> crop_pct;

@@ -61,6 +61,10 @@ Fields data_fields() {
       {"data-dir", &Recipe::data_dir, any("a folder"), "folder with the images"},
       {"dataset", &Recipe::dataset, one_of(or_not_given(dataset_kind_names())),
        fmt::format("kind of data; found out from data-dir if not given; {}", dataset_kinds_help())},
+      {"class-order", &Recipe::class_order, one_of({"", "sorted", "natural"}),
+       "which class folder is class 0, 1, ...: sorted by bytes as torchvision does it (0, 1, 10, 2), or natural as "
+       "timm "
+       "does it (0, 1, 2, 10); if not given, as the weights to evaluate have it, else sorted"},
       {"train-split", &Recipe::train_split, any("a name"), "folder or file of data-dir to train on"},
       {"val-split", &Recipe::val_split, any("a name"),
        "folder or file to evaluate on (test, val and validation are synonyms)"},

@@ -44,13 +44,15 @@ Range range_of(const std::vector<double>& pair) { return {pair[0], pair[1]}; }
 }  // namespace
 
 DatasetPtr open_split(const Recipe& recipe, const std::string& split) {
-  return open_dataset({.kind = recipe.dataset,
-                       .root = recipe.data_dir,
-                       .split = split,
-                       .train_size = recipe.train_num_samples,
-                       .test_size = recipe.val_num_samples,
-                       .seed = recipe.seed,
-                       .threads = static_cast<int>(recipe.threads)});
+  return open_dataset(
+      {.kind = recipe.dataset,
+       .root = recipe.data_dir,
+       .split = split,
+       .class_order = recipe.class_order.empty() ? ClassOrder::sorted : class_order_from_name(recipe.class_order),
+       .train_size = recipe.train_num_samples,
+       .test_size = recipe.val_num_samples,
+       .seed = recipe.seed,
+       .threads = static_cast<int>(recipe.threads)});
 }
 
 TrainingData open_data(const Recipe& recipe) {

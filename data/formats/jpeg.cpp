@@ -9,8 +9,8 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
-#include "data/image/file_bytes.h"
-#include "data/image/image.h"
+#include "data/formats/formats.h"
+#include "data/formats/inks.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -63,18 +63,14 @@ bool read_pixels(JpegDecoder& decoder, unsigned char* pixels, std::size_t row_by
   return true;
 }
 
-/// Adobe's four inks are stored inverted: 255 = none. red = cyan * black / 255 then.
-Image rgb_from_inks(const Image& inks, bool inverted) {
+/// Four inks are stored inverted, 255 = none, as Adobe's programs write them. Pillow takes that for
+/// granted with and without Adobe's marker.
+Image rgb_from_inverted_inks(const Image& inks) {
   Image rgb(inks.height, inks.width);
   const std::size_t count = rgb.pixels.size() / 3;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto left = [&](std::size_t ink) {  // light that the ink lets through
-      const int value = inks.pixels[4 * i + ink];
-      return inverted ? value : 255 - value;
-    };
-    for (std::size_t c = 0; c < 3; ++c) {
-      rgb.pixels[3 * i + c] = static_cast<std::uint8_t>((left(c) * left(3) + 127) / 255);
-    }
+    const std::uint8_t* ink = &inks.pixels[4 * i];
+    rgb_from_inks(255 - ink[0], 255 - ink[1], 255 - ink[2], 255 - ink[3], &rgb.pixels[3 * i]);
   }
   return rgb;
 }
@@ -104,7 +100,7 @@ Image decode_jpeg(Bytes file, std::string_view name) {
   const std::size_t row_bytes = static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.channels);
   VT_CHECK(read_pixels(decoder, image.pixels.data(), row_bytes), "{}: bad JPEG data in row {} of {}: {}", name,
            decoder.info.output_scanline, image.height, decoder.message);
-  return has_inks ? rgb_from_inks(image, decoder.info.saw_Adobe_marker) : image;
+  return has_inks ? rgb_from_inverted_inks(image) : image;
 }
 
 }  // namespace vitrine
