@@ -235,7 +235,7 @@ std::int64_t rows_per_sum_cuda(std::int64_t rows, std::int64_t D) {
 
 /// Rows per partial sum of dbias: a task on the CPU, a block on a GPU.
 template <class T>
-std::int64_t rows_per_sum(std::int64_t rows, std::int64_t D, [[maybe_unused]] Device device) {
+std::int64_t rows_per_sum([[maybe_unused]] std::int64_t rows, std::int64_t D, [[maybe_unused]] Device device) {
 #if VT_CUDA
   if (device.is_cuda()) return rows_per_sum_cuda<T>(rows, D);
 #endif
