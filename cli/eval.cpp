@@ -37,7 +37,7 @@ Recipe recipe_of_run(const std::filesystem::path& checkpoint) {
 /// model, prepares images.
 LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
   if (options.recipe.has("model")) return load_bare_weights(options.checkpoint, recipe, data.num_classes());
-  for (const char* flag : {"img-size", "num-classes", "model-kwargs"}) {
+  for (const char* flag : {"img-size", "in-chans", "num-classes", "model-kwargs"}) {
     if (options.recipe.has(flag))
       throw UsageError(fmt::format("--{}: needs --model: config.json tells it otherwise", flag));
   }
@@ -63,8 +63,8 @@ void compare_class_names(const std::string& checkpoint, LoadedModel& loaded, con
 }
 
 /// The data in the class order of the weights, where no flag tells it and the two orders differ.
-/// Names of classes tell it; else weights with timm's config.json have natural order, and others are
-/// taken to be sorted, with a warning.
+/// Names of classes tell it; else weights with timm's config.json have natural order, and others
+/// are taken to be sorted, with a warning.
 DatasetPtr in_order_of_weights(const std::filesystem::path& checkpoint, LoadedModel& loaded, Recipe recipe,
                                DatasetPtr data) {
   const std::vector<std::string>& names = data->class_names();
@@ -135,10 +135,11 @@ void add_eval(CLI::App& program, int& exit_code) {
   command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or .safetensors file")
       ->required();
   command->add_flag("--json", options->json, "print one JSON object");
-  options->recipe.add_to(*command, {"data-dir",   "dataset", "class-order",  "val-split", "val-num-samples", "seed",
-                                    "batch-size", "workers", "bad-samples",  "threads",   "device",          "amp",
-                                    "amp-dtype",  "model",   "num-classes",  "img-size",  "model-kwargs",    "crop-pct",
-                                    "mean",       "std",     "interpolation"});
+  options->recipe.add_to(*command,
+                         {"data-dir",   "dataset", "class-order", "val-split",    "val-num-samples", "seed",
+                          "batch-size", "workers", "bad-samples", "threads",      "device",          "amp",
+                          "amp-dtype",  "model",   "num-classes", "img-size",     "in-chans",        "model-kwargs",
+                          "crop-pct",   "mean",    "std",         "interpolation"});
   command->callback([options, &exit_code] { exit_code = run_eval(*options); });
 }
 

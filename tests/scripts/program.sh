@@ -129,6 +129,13 @@ echo 'bogus: 1' >recipe.pipe &
 refuse 2 "recipe.pipe: is no ordinary file" train -c recipe.pipe
 (export WORLD_SIZE=2; refuse 1 "WORLD_SIZE is 2, expected 1" train "${small[@]}")
 
+# ---- Grey ----
+"$vitrine" train "${small[@]}" --in-chans 1 --pretrained-path runs/whole --experiment grey >log || fail "--in-chans 1: $(cat log)"
+grep -q 'adapted patch_embed.proj.weight from 3 channels to 1 (their sum)' log || fail "--in-chans 1: $(cat log)"
+tr -d ' \n' <runs/grey/config.json | grep -q '"input_size":\[1,32,32\].*"in_chans":1' || fail "--in-chans 1: $(cat runs/grey/config.json)"
+"$vitrine" eval --checkpoint runs/grey >/dev/null && "$vitrine" predict --checkpoint runs/grey grey.png >/dev/null || fail "eval, predict: grey"
+refuse 2 "--in-chans: '4' is not accepted, expected 0, 1 or 3" train "${small[@]}" --in-chans 4
+
 # ---- Weights under other names ----
 "$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"
 grep -qa vit.encoder.layer.0.attention.attention.query.weight converted/model.safetensors || fail "convert: the names"
