@@ -35,9 +35,10 @@ const std::vector<std::pair<std::string, ModelOptions>> models = {
     {"vit_tiny_patch4_32", {.num_classes = 3, .embed_dim = 12, .depth = 1, .num_heads = PerStage(3)}},
     {"deit_tiny_distilled_patch4_32", {.num_classes = 3, .embed_dim = 12, .depth = 1, .num_heads = PerStage(3)}},
     {"vit_tiny_r_s16_p8_224", {.num_classes = 3, .img_size = 64, .embed_dim = 12, .depth = 1}},
-    {"swin_tiny_patch2_window4_32", {.num_classes = 3}},
+    {"swin_tiny_patch2_window4_32",
+     {.num_classes = 3, .embed_dim = 12, .depths = PerStage({1, 2}), .num_heads = PerStage({1, 2})}},
     {"cvt_13_32", {.num_classes = 3, .embed_dim = 8, .num_heads = PerStage({2, 2, 4})}},
-    {"resnet18", {.num_classes = 3, .img_size = 32}},
+    {"resnet18", {.num_classes = 3, .img_size = 32, .depths = PerStage({1, 1, 1, 1})}},
     {"regnety_002", {.num_classes = 3, .img_size = 32}},
 };
 
