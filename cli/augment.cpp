@@ -21,7 +21,8 @@ struct AugmentOptions {
 
 /// The settings of a recipe that change what training sees.
 std::vector<std::string> visible_settings() {
-  std::vector<std::string> names = {"model", "model-kwargs", "img-size", "mean", "std", "interpolation", "seed"};
+  std::vector<std::string> names = {"model", "model-kwargs", "img-size",      "in-chans",
+                                    "mean",  "std",          "interpolation", "seed"};
   for (const RecipeField& field : recipe_fields()) {
     const bool visible = field.name != "smoothing" && field.name != "aug-repeats" && field.name != "mixup-off-epoch";
     if (field.group == "Augmentation" && visible) names.push_back(field.name);

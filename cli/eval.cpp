@@ -37,7 +37,7 @@ Recipe recipe_of_run(const std::filesystem::path& checkpoint) {
 /// model, prepares images.
 LoadedModel open_model(const EvalOptions& options, const Recipe& recipe, const Dataset& data) {
   if (options.recipe.has("model")) return load_bare_weights(options.checkpoint, recipe, data.num_classes());
-  for (const char* flag : {"img-size", "num-classes", "model-kwargs"}) {
+  for (const char* flag : {"img-size", "in-chans", "num-classes", "model-kwargs"}) {
     if (options.recipe.has(flag))
       throw UsageError(fmt::format("--{}: needs --model: config.json tells it otherwise", flag));
   }
@@ -116,10 +116,11 @@ void add_eval(CLI::App& program, int& exit_code) {
   const auto options = std::make_shared<EvalOptions>();
   command->add_option("--checkpoint", options->checkpoint, "run folder, weights folder or file of weights")->required();
   command->add_flag("--json", options->json, "print one JSON object");
-  options->recipe.add_to(*command, {"data-dir",   "dataset", "class-order",  "val-split", "val-num-samples", "seed",
-                                    "batch-size", "workers", "bad-samples",  "threads",   "device",          "amp",
-                                    "amp-dtype",  "model",   "num-classes",  "img-size",  "model-kwargs",    "crop-pct",
-                                    "mean",       "std",     "interpolation"});
+  options->recipe.add_to(*command,
+                         {"data-dir",   "dataset", "class-order", "val-split",    "val-num-samples", "seed",
+                          "batch-size", "workers", "bad-samples", "threads",      "device",          "amp",
+                          "amp-dtype",  "model",   "num-classes", "img-size",     "in-chans",        "model-kwargs",
+                          "crop-pct",   "mean",    "std",         "interpolation"});
   command->callback([options, &exit_code] { exit_code = run_eval(*options); });
 }
 

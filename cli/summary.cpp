@@ -34,7 +34,7 @@ void add_summary(CLI::App& program, int& exit_code) {
   const auto options = std::make_shared<SummaryOptions>();
   command->add_option("name", options->name, "a name of `vitrine list-models`")->required()->type_name("NAME");
   command->add_flag("--json", options->json, "print one JSON object");
-  options->recipe.add_to(*command, {"num-classes", "img-size", "model-kwargs"});
+  options->recipe.add_to(*command, {"num-classes", "img-size", "in-chans", "model-kwargs"});
   command->callback([options, &exit_code] { exit_code = run_summary(*options); });
 }
 

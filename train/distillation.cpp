@@ -77,7 +77,7 @@ Distillation::Distillation(LoadedModel teacher, DistillationLoss loss, const Pre
       placement_(placement) {
   const PretrainedConfig& wanted = teacher.preprocessing;
   VT_CHECK(
-      teacher_.info().takes_any_size || wanted.input_size == preprocessing.input_size,
+      teacher_.info().takes_any_size || wanted.input_size[1] == preprocessing.input_size[1],
       "--kd-model-name: the teacher, {}, takes images of {} pixels alone, expected {} as the student has them, or a "
       "convolutional teacher, which takes any",
       teacher_.name(), wanted.input_size[1], preprocessing.input_size[1]);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/ops.h"
+#include "weights/adapt_channels.h"
 #include "weights/names/square_side.h"
 #include "weights/resize_patches.h"
 #include "weights/weight_files.h"
@@ -31,6 +32,8 @@ class Adapter {
       const auto wanted = target_.find(name);
       if (wanted == target_.end() || wanted->second.shape() == tensor.shape()) continue;
       const Shape& shape = wanted->second.shape();
+      adapt_channels(name, tensor, shape);
+      if (tensor.shape() == shape) continue;
       if (name == "patch_embed.proj.weight") adapt_patches(tensor, shape);
       if (name == "pos_embed") adapt_embedding(tensor, shape);
       if (name == "absolute_pos_embed") adapt_map(tensor, shape);
@@ -51,6 +54,15 @@ class Adapter {
 
  private:
   const char* filter_name() const { return filter_ == PositionFilter::bicubic ? "bicubic" : "bilinear"; }
+
+  /// The first convolution is the one that sees red, green and blue, in whatever family.
+  void adapt_channels(const std::string& name, Tensor& tensor, const Shape& wanted) {
+    if (tensor.dim() != 4 || wanted.size() != 4 || tensor.size(1) != 3 || wanted[1] == 3) return;
+    if (tensor.size(0) != wanted[0]) return;
+    tensor = adapt_input_channels(tensor, wanted[1]);
+    notes_.push_back(fmt::format("adapted {} from 3 channels to {} ({})", name, wanted[1],
+                                 wanted[1] == 1 ? "their sum" : "in turn, rescaled"));
+  }
 
   /// From as many channels to as many features, for patches of another size (of a hybrid: in places
   /// of the map).

@@ -138,7 +138,6 @@ Model model_of_timm(const ConfigFile& config) {
   }
   for (const auto& [key, text] : config.members("model_args")) {
     if (key == "num_classes") continue;  // as above
-    if (key == "in_chans" && text == "3") continue;
     set_model_option(options, key, key == "img_size" ? one_side(text) : text, config.where("model_args"));
   }
   try {

@@ -40,10 +40,11 @@ const auto& image_config(const Config& config) {
 }
 
 /// The options of everything that classifies images, for the list of a configuration with the
-/// members `classes`, `image` and `drop_rate`.
+/// members `classes`, `image`, `channels` and `drop_rate`.
 void classifier_options(auto& self, auto&& option) {
   option(&ModelOptions::num_classes, self.classes, "number of classes; 0: features instead of logits");
   option(&ModelOptions::img_size, self.image, "pixels on a side of the images");
+  option(&ModelOptions::in_chans, self.channels, "channels of the images; 1 sees the brightness of colours");
   option(&ModelOptions::drop_rate, self.drop_rate, "rate of dropout");
 }
 

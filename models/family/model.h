@@ -46,14 +46,16 @@ class Model {
 
   Model(std::unique_ptr<Interface> interface, Info info) : interface_(std::move(interface)), info_(std::move(info)) {}
 
-  /// images (B, C, H, W), normalised -> logits (B, classes).
-  Tensor forward(const Tensor& images, const Pass& pass = {}) const { return interface_->forward(images, pass); }
+  /// images (B, C, H, W), normalised -> logits (B, classes). A model of one channel (in_chans = 1)
+  /// may also be given colours, (B, 3, H, W): it sees their brightness, 0.299 red + 0.587 green +
+  /// 0.114 blue, as Pillow's convert("L"), and so of grey images exactly the grey.
+  Tensor forward(const Tensor& images, const Pass& pass = {}) const { return interface_->forward(seen(images), pass); }
   Tensor operator()(const Tensor& images, const Pass& pass = {}) const { return forward(images, pass); }
 
   /// The logits of every head on its own: one, or for a distilled model those of the class and the
   /// distillation token.
   std::vector<Tensor> forward_heads(const Tensor& images, const Pass& pass = {}) const {
-    return interface_->forward_heads(images, pass);
+    return interface_->forward_heads(seen(images), pass);
   }
 
   std::vector<NamedParameter> parameters() const { return interface_->parameters(); }
@@ -75,6 +77,9 @@ class Model {
   const PretrainedConfig& pretrained_config() const { return info_.pretrained; }
 
  private:
+  /// The images, or the brightness of their colours where the model has one channel.
+  Tensor seen(const Tensor& images) const;
+
   std::unique_ptr<Interface> interface_;
   Info info_;
 };

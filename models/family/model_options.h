@@ -27,6 +27,7 @@ struct PerStage {
 struct ModelOptions {
   std::optional<std::int64_t> num_classes = {};
   std::optional<std::int64_t> img_size = {};
+  std::optional<std::int64_t> in_chans = {};
   std::optional<std::int64_t> patch_size = {};
   std::optional<std::int64_t> embed_dim = {};
   std::optional<int> depth = {};
@@ -51,6 +52,7 @@ struct ModelOptions {
   /// print them.
   static void architecture(auto& self, auto&& option) {
     option("img_size", self.img_size);
+    option("in_chans", self.in_chans);
     option("patch_size", self.patch_size);
     option("embed_dim", self.embed_dim);
     option("depth", self.depth);

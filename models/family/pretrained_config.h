@@ -19,6 +19,14 @@ struct PretrainedConfig {
   std::vector<std::string> classifier{"head"};  // the linear layers that give the logits
 };
 
+/// For a model of one channel, the same mean and deviation for all three colours, the average of
+/// the three: else brightness would not be that of the image.
+inline PretrainedConfig with_equal_colors(PretrainedConfig config) {
+  if (config.input_size[0] != 1) return config;
+  for (auto* values : {&config.mean, &config.std}) values->fill(((*values)[0] + (*values)[1] + (*values)[2]) / 3);
+  return config;
+}
+
 /// With the mean and deviation of ImageNet, as DeiT, Swin and the convolutional networks were
 /// trained.
 inline PretrainedConfig imagenet_config(std::int64_t image) {

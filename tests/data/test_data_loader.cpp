@@ -158,7 +158,8 @@ TEST(Loader, ReplacesAndListsBadSamplesUpToTheCap) {
   Loader capped(open_image_folder(folder.path()), busy_transform(),
                 {.batch_size = 6, .workers = 0, .shuffle = false, .bad_samples_allowed = 1});
   capped.start(0);
-  expect_parts(error_of([&] { capped.next(); }), {(folder / "a/3.png").string(), "expected an image: JPEG", "1 are allowed"});
+  expect_parts(error_of([&] { capped.next(); }),
+               {(folder / "a/3.png").string(), "expected an image: JPEG", "1 are allowed"});
 }
 
 TEST(Loader, AFailingTransformNamesTheSample) {

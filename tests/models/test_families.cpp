@@ -88,9 +88,11 @@ TEST(ModelOptions, AreRefusedByFamiliesThatLackThem) {
     return error_of([&] { summarize_model(name, options); });
   };
   EXPECT_EQ(error("resnet18", {.depth = 2}),
-            "create_model: resnet18 has no option depth, expected one of num_classes, img_size, drop_rate, depths");
+            "create_model: resnet18 has no option depth, expected one of num_classes, img_size, in_chans, drop_rate, "
+            "depths");
   EXPECT_EQ(error("regnety_002", {.drop_path_rate = 0.1}),
-            "create_model: regnety_002 has no option drop_path_rate, expected one of num_classes, img_size, drop_rate");
+            "create_model: regnety_002 has no option drop_path_rate, expected one of num_classes, img_size, in_chans, "
+            "drop_rate");
   EXPECT_EQ(error("regnety_002", {.drop_path_rate = 0.0}), "");
   EXPECT_EQ(error("vit_tiny_patch4_32", {.num_heads = PerStage({1, 2})}),
             "create_model: vit_tiny_patch4_32 takes one value of num_heads, not 2");

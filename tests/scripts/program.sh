@@ -88,7 +88,7 @@ refuse 1 "lfs.jpg: is a Git LFS pointer" predict --checkpoint runs/whole grey.pn
 [[ $(grep -c '"predictions"' out) == 2 && $(grep -c '"error": "lfs.jpg: is a Git LFS pointer' out) == 1 ]] || fail "predict: $(cat out)"
 
 # ---- Folders of images ----
-for class in 1 2 10; do mkdir -p numbers/test/$class/deep && cp grey.png numbers/test/$class/deep; done
+for class in {1..10}; do mkdir -p numbers/test/$class/deep && cp grey.png numbers/test/$class/deep; done
 touch numbers/test/notes.txt numbers/test/1/._x.png
 mkdir numbered unnamed && cp runs/whole/model.safetensors numbered
 numbers=(--dataset folder --data-dir numbers)
@@ -110,7 +110,7 @@ more=(--model vit_tiny_patch4_32 --model-kwargs patch_size=8 embed_dim=12 depth=
 grep -q '^warning: class folders are sorted as torchvision does it; if timm trained' log || fail "no warning: $(cat log)"
 "$vitrine" train "${more[@]}" --class-order natural --experiment natural >log || fail "train on numbers: $(cat log)"
 if grep -q 'class folders' log; then fail "a warning beside --class-order: $(cat log)"; fi
-tr -d ' \n' <runs/natural/config.json | grep -q '"label_names":\["1","2","10"\]' || fail "--class-order: $(cat runs/natural/config.json)"
+tr -d ' \n' <runs/natural/config.json | grep -q '"label_names":\["1","2","3","4","5","6","7","8","9","10"\]' || fail "--class-order: $(cat runs/natural/config.json)"
 mkdir named && cp runs/natural/{model.safetensors,config.json} named
 for weights in runs/natural named; do
   "$vitrine" eval --checkpoint $weights "${numbers[@]}" >out 2>err || fail "eval in natural order: $(cat err)"
@@ -142,6 +142,12 @@ refuse 1 "downloaded.pth: is a Git LFS pointer" train --resume downloaded.pth
 refuse 1 "downloaded.pth: is a Git LFS pointer" convert downloaded.pth renamed.safetensors --to huggingface
 : >downloaded.pth
 refuse 1 "downloaded.pth: is an empty file" eval "${weights[@]}"
+# ---- Grey ----
+"$vitrine" train "${small[@]}" --in-chans 1 --pretrained-path runs/whole --experiment grey >log || fail "--in-chans 1: $(cat log)"
+grep -q 'adapted patch_embed.proj.weight from 3 channels to 1 (their sum)' log || fail "--in-chans 1: $(cat log)"
+tr -d ' \n' <runs/grey/config.json | grep -q '"input_size":\[1,32,32\].*"in_chans":1' || fail "--in-chans 1: $(cat runs/grey/config.json)"
+"$vitrine" eval --checkpoint runs/grey >/dev/null && "$vitrine" predict --checkpoint runs/grey grey.png >/dev/null || fail "eval, predict: grey"
+refuse 2 "--in-chans: '4' is not accepted, expected 0, 1 or 3" train "${small[@]}" --in-chans 4
 
 # ---- Weights under other names ----
 "$vitrine" convert runs/whole converted --to huggingface | grep -q "from the names of timm to those of huggingface" || fail "convert"

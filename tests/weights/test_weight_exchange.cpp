@@ -132,7 +132,12 @@ TEST(WeightExchange, FoldersOfTimmAreObeyed) {
   write_text(folder / "config.json", R"({"architecture": "vit_tiny_patch4_32", "num_classes": 3,
     "model_args": {"img_size": [16, 16], "in_chans": 3, "num_classes": 3, "depth": 1}})");
   expect_same_logits(load_model(folder.path()), model, 16);
-  for (const char* args : {R"({"img_size": [16, 8]})", R"({"in_chans": 1})"}) {
+  const Model grey = create_model("vit_tiny_patch4_32", {.num_classes = 3, .img_size = 16, .in_chans = 1, .depth = 1});
+  write_safetensors(folder / "model.safetensors", grey.state_dict());
+  write_text(folder / "config.json", R"({"architecture": "vit_tiny_patch4_32", "num_classes": 3,
+    "model_args": {"img_size": 16, "in_chans": 1, "depth": 1}})");
+  expect_same_logits(load_model(folder.path()), grey, 16);  // of colours, as images are handed out
+  for (const char* args : {R"({"img_size": [16, 8]})", R"({"in_chans": "grey"})"}) {
     write_text(folder / "config.json",
                fmt::format(R"({{"architecture": "vit_tiny_patch4_32", "model_args": {}}})", args));
     EXPECT_TRUE(contains(error_of([&] { load_model(folder.path()); }), "config.json: model_args")) << args;

@@ -28,7 +28,7 @@ struct Recipe {
   // Data
   std::string data_dir, dataset, class_order, train_split = "train", val_split = "test";
   std::int64_t train_num_samples = 20'000, val_num_samples = 2'000;
-  std::int64_t num_classes = 0, img_size = 0;
+  std::int64_t num_classes = 0, img_size = 0, in_chans = 0;
   std::optional<double> crop_pct;
   std::vector<double> mean, std;
   std::string interpolation;

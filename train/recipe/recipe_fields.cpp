@@ -73,6 +73,8 @@ Fields data_fields() {
       {"num-classes", &Recipe::num_classes, whole(0),
        "outputs of the model; 0 = one for each class of the data, or, where there is no data, as its name has them"},
       {"img-size", &Recipe::img_size, whole(0), "side of the images in pixels; 0 = the model's"},
+      {"in-chans", &Recipe::in_chans, number("0, 1 or 3", [](double x) { return x == 0 || x == 1 || x == 3; }),
+       "channels of the images that the model sees: 1 is their brightness, 3 colours; 0 = the model's"},
       {"crop-pct", &Recipe::crop_pct, number("a number above 0 and up to 1", [](double x) { return x > 0 && x <= 1; }),
        "share of the shorter side that evaluation looks at; the model's if not given, but 1 after training without "
        "resized crops"},

@@ -16,7 +16,8 @@ TrainTransform::Crop crop_from_name(const std::string& name) {
   return name == "resized" ? TrainTransform::Crop::resized : TrainTransform::Crop::center;
 }
 
-Normalization normalization_of(const PretrainedConfig& preprocessing) {
+Normalization normalization_of(const PretrainedConfig& stated) {
+  const PretrainedConfig preprocessing = with_equal_colors(stated);
   Normalization n;
   for (std::size_t c = 0; c < 3; ++c) {
     n.mean[c] = static_cast<float>(preprocessing.mean[c]);
@@ -76,6 +77,7 @@ ModelOptions model_options(const Recipe& recipe, std::int64_t classes) {
                        .drop_path_rate = recipe.drop_path,
                        .seed = recipe.seed};
   if (recipe.img_size > 0) options.img_size = recipe.img_size;
+  if (recipe.in_chans > 0) options.in_chans = recipe.in_chans;
   for (const auto& [name, text] : recipe.model_kwargs) set_model_option(options, name, text, "--model-kwargs");
   return options;
 }
@@ -86,7 +88,7 @@ PretrainedConfig stated_preprocessing(const Recipe& recipe, PretrainedConfig p) 
   if (!recipe.mean.empty()) std::ranges::copy(recipe.mean, p.mean.begin());
   if (!recipe.std.empty()) std::ranges::copy(recipe.std, p.std.begin());
   if (recipe.crop_pct) p.crop_pct = *recipe.crop_pct;
-  return p;
+  return with_equal_colors(p);
 }
 
 PretrainedConfig preprocessing(const Recipe& recipe, const Model& model) {
