@@ -27,7 +27,7 @@ class NetpbmReader {
     largest_ = is_bitmap_ ? 1 : number("the largest value");
     VT_CHECK(largest_ > 0 && largest_ < 65536, "{}: bad PPM header: the largest value is {}, expected 1 to 65535",
              name_, largest_);
-    ++position_;  // the space behind the header
+    if (position_ < file_.size()) ++position_;  // the space behind the header
   }
 
   Image read() {
