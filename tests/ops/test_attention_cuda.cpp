@@ -154,6 +154,22 @@ TEST_F(AttentionCuda, LargeScoresDoNotOverflow) {
   }
 }
 
+// Rows of a tile that are no keys have the score 0, which is far above those of the keys here.
+TEST_F(AttentionCuda, ScoresFarBelowZeroLeaveTheRestOfATileAlone) {
+  for (const DType dtype : dtypes) {
+    for (const int D : {32, 64}) {
+      const auto there = [&](double value, std::int64_t rows) {
+        return to_device(full({1, 1, rows, D}, value, dtype), cuda());
+      };
+      const Tensors results =
+          value_and_gradients(call_attention, {there(12, 3), there(-12, 5), there(1, 5)}, there(1, 3));
+      for (const Tensor& x : results) {
+        EXPECT_TRUE(std::isfinite(sum(abs(cast(x, DType::f64))).item())) << name_of(dtype) << " " << D;
+      }
+    }
+  }
+}
+
 TEST_F(AttentionCuda, NanSpreads) {
   for (const DType dtype : dtypes) {
     Tensor q = cast_data(test_values({1, 1, 3, 32}, 1), DType::f64);
