@@ -120,8 +120,9 @@ class BmpReader {
     return color;
   }
 
-  /// Pairs of bytes: a count and a colour, or 0 and what follows: 0 the end of a row, 1 of the
-  /// picture, 2 a step to the right and up, else so many single colours, padded to a word.
+  /// Pairs of bytes: a count and the colour that is repeated; or 0 and a code. Code 0 ends the
+  /// row, 1 the picture; 2 moves right and up by the next two bytes; n >= 3 is followed by n
+  /// colours, padded to an even number of bytes.
   Image read_runs() {
     std::vector<std::uint8_t> indices;  // in the order of the file
     const auto size = static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_);

@@ -1,6 +1,5 @@
 // Mixed precision and other devices: the same training, with the losses of f32 on the CPU.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include "optim/adamw.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/expectations.h"
+#include "tests/support/folder_test.h"
 #include "train/trainer.h"
 
 #if defined(VT_HOST_CUDA)
@@ -100,7 +100,7 @@ TEST(RoundedWeights, TrainToTheSameBits) {
   for (std::size_t i = 0; i < with.size(); ++i) EXPECT_TRUE(same_bits(with[i], without[i])) << i;
 }
 
-TEST(RoundedWeights, GradientsStayInBf16UntilSomebodyAsks) {
+TEST(RoundedWeights, GradientsStayInBf16UntilTheyAreRead) {
   const Tensor x = cast_data(normal_values({4, 8}, 14), DType::bf16);
   TwoLayers model;
   AdamW optimizer({{.parameters = model.parameters()}}, {});
@@ -168,14 +168,8 @@ struct Listener : TrainObserver {
   bool should_stop() override { return false; }
 };
 
-class Modes : public testing::Test {
+class Modes : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vitrine-modes-{}-{}", ::getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   /// Trains 12 updates with noise, mixing and a moving average.
   Listener losses(const std::string& more, Listener listener = {}) const {
     Recipe recipe = parse_recipe(
@@ -199,8 +193,6 @@ class Modes : public testing::Test {
     EXPECT_NEAR(actual.losses[12], expected.losses[12], bound * expected.losses[12]);
     EXPECT_NEAR(actual.evaluation, expected.evaluation, bound * expected.evaluation);
   }
-
-  fs::path folder_;
   std::string model_ =
       "model: vit_tiny_patch4_32\nmodel-kwargs: {patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}\n";
 };

@@ -1,7 +1,7 @@
 // Rows of every length that the kernels of LayerNorm, of bias and GELU, of softmax and of the
 // losses tell apart, against the CPU in f64: rows that share a warp, few and many packs of 16 bytes
 // a lane, a last pack that is not whole, rows that are too long for the registers, operands that
-// are not aligned; and so many rows that each warp has several, in several blocks.
+// are not aligned, more rows than the warps of several blocks.
 #include <gtest/gtest.h>
 
 #include "op_table/drivers.h"

@@ -1,9 +1,9 @@
 // A run that goes on with batches of another size keeps its place in the epoch and in the schedule.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 
+#include "tests/support/folder_test.h"
 #include "train/trainer.h"
 
 namespace vitrine {
@@ -24,15 +24,8 @@ struct RateListener : TrainObserver {
   }
 };
 
-class ResumeWithOtherBatches : public testing::Test {
+class ResumeWithOtherBatches : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vitrine-resume-{}-{}", ::getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   /// Two epochs of 80 images.
   Recipe recipe(const std::string& experiment, std::int64_t batch_size, std::int64_t accumulated = 1) const {
     Recipe made = parse_recipe(
@@ -66,8 +59,6 @@ class ResumeWithOtherBatches : public testing::Test {
     rates.erase(rates.begin(), rates.begin() + updates);
     return rates;
   }
-
-  fs::path folder_;
 };
 
 TEST_F(ResumeWithOtherBatches, SmallerOnes) {

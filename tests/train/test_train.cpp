@@ -1,13 +1,13 @@
 // Training runs: what they write, that they resume bit for bit, that they stop where they should,
 // and that NaN goes nowhere.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/folder_test.h"
 #include "train/trainer.h"
 #include "weights/files/safetensors.h"
 #include "weights/model_folder.h"
@@ -32,15 +32,8 @@ std::map<std::string, std::string> bytes_of(const fs::path& path) {
   return all;
 }
 
-class Train : public testing::Test {
+class Train : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vitrine-train-{}-{}", ::getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   /// A small run with every source of randomness and every kind of state switched on: 10 batches, 4
   /// updates per epoch.
   Recipe recipe(const std::string& experiment) const {
@@ -54,8 +47,6 @@ class Train : public testing::Test {
                     folder_.string(), experiment),
         "test recipe");
   }
-
-  fs::path folder_;
 };
 
 /// Keeps what it hears; stops when told to.

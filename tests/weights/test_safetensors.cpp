@@ -1,10 +1,10 @@
 // safetensors files: what is written is read back, a strict reader refuses everything else, and no
 // bit flips unnoticed.
+#include "tests/support/folder_test.h"
 #include "weights/files/safetensors.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <fstream>
@@ -17,22 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A fresh folder that disappears with the test.
-class Safetensors : public testing::Test {
+class Safetensors : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vitrine-safetensors-{}-{}", ::getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   fs::path put(const std::string& bytes) const {
     const fs::path path = folder_ / "file.safetensors";
     std::ofstream(path, std::ios::binary) << bytes;
     return path;
   }
-  /// A file with this header and so many bytes of data.
+  /// A file with this header and `data` bytes behind it.
   fs::path put_header(const std::string& header, std::size_t data) const {
     const std::uint64_t length = header.size();
     return put(std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(data, 'x'));
@@ -58,8 +50,6 @@ class Safetensors : public testing::Test {
   std::size_t files() const {
     return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
   }
-
-  fs::path folder_;
 };
 
 std::string bytes_of_file(const fs::path& path) {
